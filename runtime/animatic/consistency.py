@@ -1,0 +1,115 @@
+"""Whether the values of a bundle agree with each other; the types alone cannot say."""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from animatic.bundle import SCHEMA_VERSION
+from animatic.geometry import parse_rate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from animatic.bundle import Bundle, Geometry, GraphSpec
+
+__all__ = ["contradictions"]
+
+DTYPES: Final = frozenset({"float32", "float16", "int64", "uint8"})
+_SHA256: Final = re.compile(r"[0-9a-f]{64}")
+_COUNT_LIMIT: Final = 1 << 20  # far above any real axis; keeps the arithmetic on shapes small
+
+
+def contradictions(bundle: Bundle) -> Iterator[str]:
+    """Say what is wrong with a bundle, a clause for each fault; nothing if it is sound."""
+    if bundle.schema_version != SCHEMA_VERSION:
+        yield f"its schema_version is not {SCHEMA_VERSION}"
+    yield from _in_geometry(bundle.geometry)
+    yield from _in_numbers(bundle)
+    for graph in bundle.graphs:
+        yield from _in_graph(graph)
+    roles = [graph.role for graph in bundle.graphs]
+    if len(set(roles)) != len(roles):
+        yield "two graphs have the same role"
+    references = [(graph.file, graph.sha256) for graph in bundle.graphs]
+    references += [(data.file, data.sha256) for g in bundle.graphs for data in g.external_data]
+    references += [(engine.file, engine.sha256) for engine in bundle.engines]
+    references.append((bundle.text.tokenizer.file, bundle.text.tokenizer.sha256))
+    for file, sha256 in references:
+        if not _SHA256.fullmatch(sha256):
+            yield f"the sha256 of {file!r} is not 64 hexadecimal digits in lower case"
+
+
+def _in_geometry(geometry: Geometry) -> Iterator[str]:
+    counts = (
+        geometry.spatial_factor,
+        geometry.temporal_factor,
+        geometry.latent_channels,
+        geometry.block_latent_frames,
+    )
+    if not all(1 <= count <= _COUNT_LIMIT for count in counts):
+        yield f"a factor, channel or block count is not between 1 and {_COUNT_LIMIT:,}"
+        return  # what follows divides by these
+    if not geometry.sizes or not geometry.frame_counts:
+        yield "it offers no size or no frame count"
+    for size in geometry.sizes:
+        if not all(1 <= side <= _COUNT_LIMIT for side in (size.width, size.height)):
+            yield f"a size is not between 1 and {_COUNT_LIMIT:,} pixels"
+        elif size.width % geometry.spatial_factor or size.height % geometry.spatial_factor:
+            yield (
+                f"{size.width}x{size.height} is not a multiple of the spatial factor "
+                f"{geometry.spatial_factor}"
+            )
+    for frames in geometry.frame_counts:
+        if not 1 <= frames <= _COUNT_LIMIT:
+            yield f"a frame count is not between 1 and {_COUNT_LIMIT:,}"
+        elif (frames - 1) % geometry.temporal_factor:
+            yield f"the frame count {frames} is not 1 + k * {geometry.temporal_factor}"
+    if geometry.decoder_trim != geometry.temporal_factor - 1:
+        yield f"decoder_trim is not the temporal factor less one, {geometry.temporal_factor - 1}"
+    try:
+        parse_rate(geometry.native_fps)
+    except ValueError as error:
+        yield f"native_fps: {error}"
+
+
+def _in_numbers(bundle: Bundle) -> Iterator[str]:
+    channels = bundle.geometry.latent_channels
+    mean, std = bundle.latents.mean, bundle.latents.std
+    if len(mean) != channels or len(std) != channels:
+        yield f"the latent mean and std do not have one value for each of {channels} channels"
+    if not all(map(math.isfinite, (*mean, *std))) or not all(value > 0 for value in std):
+        yield "a latent mean or std is not finite, or a std is not above 0"
+    sigmas = bundle.sampler.sigmas
+    if not sigmas or not all(0 < sigma <= 1 for sigma in sigmas):
+        yield "the sampler's sigmas are not all in (0, 1]"
+    if any(later >= sooner for sooner, later in pairwise(sigmas)):
+        yield "the sampler's sigmas do not descend"
+    if not 0 < bundle.sampler.timestep_scale < math.inf:
+        yield "the timestep scale is not a finite number above 0"
+    if not 1 <= bundle.text.max_tokens <= _COUNT_LIMIT:
+        yield f"max_tokens is not between 1 and {_COUNT_LIMIT:,}"
+    if not all(map(math.isfinite, bundle.scores.values())):
+        yield "a score is not a finite number"
+
+
+def _in_graph(graph: GraphSpec) -> Iterator[str]:
+    for tensors in (graph.inputs, graph.outputs):
+        names = [tensor.name for tensor in tensors]
+        if len(set(names)) != len(names):
+            yield f"the {graph.role} graph names a tensor twice"
+        for tensor in tensors:
+            if tensor.dtype not in DTYPES:
+                yield f"the dtype {tensor.dtype!r} of {tensor.name!r} is unknown"
+            for axis in tensor.shape:
+                if not (axis if isinstance(axis, str) else 1 <= axis <= 1 << 31):
+                    yield f"an axis of {tensor.name!r} is neither a positive size nor a name"
+    inputs = {tensor.name: tensor.dtype for tensor in graph.inputs}
+    outputs = {tensor.name: tensor.dtype for tensor in graph.outputs}
+    for pair in graph.states:
+        if pair.input not in inputs or pair.output not in outputs:
+            yield f"the state {pair.input!r} is not an input and an output of the {graph.role}"
+        elif inputs[pair.input] != outputs[pair.output]:
+            yield f"the state {pair.input!r} comes out with another dtype than it goes in"

@@ -1,0 +1,58 @@
+"""Everything that Animatic raises on purpose.
+
+    AnimaticError
+      ├ ShotError                a shot that cannot be made: prompt, size, frames, fps, seed
+      ├ BundleError              a model bundle that cannot be used
+      │   ├ BundleNotFoundError      no readable bundle.json at that place
+      │   ├ BundleSchemaError        bundle.json is malformed, contradicts itself, or has an
+      │   │                          unknown schema
+      │   └ BundleIntegrityError     a file of the bundle is missing or is not the file it was
+      ├ EngineError              a graph will not load or run, or was given wrong inputs
+      └ OutputError              a clip that cannot be written, or a file without a record
+
+Every message is one sentence that says what is wrong and what to do. Anything else that escapes
+from Animatic is a bug and keeps its traceback; KeyboardInterrupt always passes through untouched.
+"""
+
+__all__ = [
+    "AnimaticError",
+    "BundleError",
+    "BundleIntegrityError",
+    "BundleNotFoundError",
+    "BundleSchemaError",
+    "EngineError",
+    "OutputError",
+    "ShotError",
+]
+
+
+class AnimaticError(Exception):
+    """The base of every error that Animatic raises on purpose."""
+
+
+class ShotError(AnimaticError):
+    """The shot cannot be made by this model; the message says what would be accepted."""
+
+
+class BundleError(AnimaticError):
+    """The model bundle cannot be used."""
+
+
+class BundleNotFoundError(BundleError):
+    """There is no readable bundle at the given place."""
+
+
+class BundleSchemaError(BundleError):
+    """bundle.json is malformed, contradicts itself, or follows a schema we do not know."""
+
+
+class BundleIntegrityError(BundleError):
+    """A file of the bundle is missing, truncated or changed."""
+
+
+class EngineError(AnimaticError):
+    """A graph will not load or run, or was given inputs that it does not take."""
+
+
+class OutputError(AnimaticError):
+    """A clip cannot be written, or a file holds no record to reproduce."""

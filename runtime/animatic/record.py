@@ -1,0 +1,87 @@
+"""What made a clip, as it is stored inside the clip and read back from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from animatic.errors import OutputError
+from animatic.geometry import format_rate, parse_rate
+from animatic.shot import Shot, ShotPlan
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+
+__all__ = ["GenerationRecord"]
+
+
+class GenerationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything needed to make the same clip again.
+
+    There is no date in it: the same shot must give the same bytes.
+
+    width, height: pixels. fps: exact delivery rate, "8/1".
+    bundle_sha256: the hash of the model's bundle.json, in hex.
+    """
+
+    prompt: str
+    seed: int
+    variant: int
+    width: int
+    height: int
+    frames: int
+    fps: str
+    bundle_name: str
+    bundle_sha256: str
+    animatic_version: str
+
+    @classmethod
+    def of(
+        cls, plan: ShotPlan, *, bundle_name: str, bundle_sha256: str, animatic_version: str
+    ) -> GenerationRecord:
+        """Note down a planned shot on one bundle."""
+        return cls(
+            prompt=plan.prompt,
+            seed=plan.seed,
+            variant=plan.variant,
+            width=plan.width,
+            height=plan.height,
+            frames=plan.frames,
+            fps=format_rate(plan.fps),
+            bundle_name=bundle_name,
+            bundle_sha256=bundle_sha256,
+            animatic_version=animatic_version,
+        )
+
+    def to_json(self) -> str:
+        """Write one line of JSON, the same for equal records."""
+        return msgspec.json.encode(self).decode()
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> GenerationRecord:
+        """Read `to_json` back; OutputError if it is not a record."""
+        try:
+            record = msgspec.json.decode(text, type=cls)
+            parse_rate(record.fps)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise OutputError(
+                f"The record in that file cannot be read ({error}); update animatic if a newer "
+                "version wrote it, or use a file that animatic wrote."
+            ) from error
+        return record
+
+    def rate(self) -> Fraction:
+        """Return the delivery rate in frames per second."""
+        return parse_rate(self.fps)
+
+    def shot(self) -> Shot:
+        """Return the shot that makes this clip again on the same bundle."""
+        return Shot(
+            prompt=self.prompt,
+            seed=self.seed,
+            size=(self.width, self.height),
+            frames=self.frames,
+            fps=self.rate(),
+            variant=self.variant,
+        )

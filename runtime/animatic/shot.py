@@ -1,0 +1,199 @@
+"""What somebody wants to see, and the plan that one model makes of it."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+from animatic.errors import ShotError
+from animatic.geometry import MAX_RATE, MAX_RATE_TERM, LatentShape, PixelShape, to_latent
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from animatic.bundle import Bundle, Geometry
+
+__all__ = ["MAX_PROMPT_CHARACTERS", "MAX_SECONDS", "MAX_SEED", "Shot", "ShotPlan"]
+
+MAX_PROMPT_CHARACTERS: Final = 2_000
+MAX_SEED: Final = 2**63 - 1  # what a signed 64-bit field of any file or database holds
+MAX_SECONDS: Final = 86_400  # a day; no model comes near, and the arithmetic stays small
+
+
+@dataclass(frozen=True, slots=True)
+class ShotPlan:
+    """A shot that a model can make, with every choice settled.
+
+    width, height: pixels. frames: count. fps: exact delivery rate in frames per second.
+    latent_shape: the whole clip in latents.
+    """
+
+    prompt: str
+    seed: int
+    variant: int
+    width: int
+    height: int
+    frames: int
+    fps: Fraction
+    latent_shape: LatentShape
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A shot as it was asked for; None leaves a choice to the model.
+
+    prompt: what is to be seen, in words.
+    seed, variant: 0 to 2**63 - 1; together they choose one clip of the many that fit the words.
+    size: (width, height) in pixels, one that the model offers.
+    seconds, frames: how long; one of them or neither.
+    fps: the delivery rate in frames per second. The frames are conformed, which means played at
+        that rate; none is added or dropped.
+
+    Nothing is checked until `plan`, which checks everything.
+    """
+
+    prompt: str
+    seed: int = 0
+    size: tuple[int, int] | None = None
+    seconds: float | None = None
+    frames: int | None = None
+    fps: Fraction | None = None
+    variant: int = 0
+
+    def plan(self, bundle: Bundle) -> ShotPlan:
+        """Settle this shot on a model; ShotError says what the model would accept instead."""
+        geometry = bundle.geometry
+        prompt = _checked_prompt(self.prompt)
+        seed = _checked_number("seed", self.seed)
+        variant = _checked_number("variant", self.variant)
+        width, height = self._settled_size(geometry)
+        fps = geometry.fps if self.fps is None else _checked_rate(self.fps)
+        frames = self._settled_frames(bundle, fps)
+        return ShotPlan(
+            prompt=prompt,
+            seed=seed,
+            variant=variant,
+            width=width,
+            height=height,
+            frames=frames,
+            fps=fps,
+            latent_shape=to_latent(PixelShape(frames, height, width), geometry),
+        )
+
+    def _settled_size(self, geometry: Geometry) -> tuple[int, int]:
+        offered = [(size.width, size.height) for size in geometry.sizes]
+        if self.size is None:
+            return offered[0]
+        for size in offered:
+            if self.size == size:
+                return size
+        choices = _listed([f"{width}x{height}" for width, height in offered])
+        raise ShotError(f"This model does not make that size; choose {choices}.")
+
+    def _settled_frames(self, bundle: Bundle, fps: Fraction) -> int:
+        possible = _possible_frame_counts(bundle)
+        if not possible:
+            raise ShotError(
+                "Every clip length of this model needs more than one block, which it cannot "
+                "join without context; export it again with a shorter frame count."
+            )
+        choices = _listed([str(count) for count in possible])
+        if self.seconds is not None and self.frames is not None:
+            raise ShotError("A shot has either seconds or frames; leave one of them out.")
+        if self.frames is not None:
+            for count in possible:
+                if self.frames == count:
+                    return count
+            raise ShotError(f"This model does not make that many frames; choose {choices}.")
+        if self.seconds is None:
+            return possible[0]
+        nearest = _nearest_frame_count(self.seconds, fps, bundle.geometry.temporal_factor)
+        if nearest in possible:
+            return nearest
+        lengths = _listed([f"{float(count / fps):.4g} ({count} frames)" for count in possible])
+        raise ShotError(
+            f"This model does not make a clip of that many seconds at {float(fps):.6g} frames per "
+            f"second; choose {lengths}."
+        )
+
+
+def _checked_prompt(prompt: object) -> str:
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise ShotError("The prompt is empty; say in words what is to be seen.")
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
+        raise ShotError(
+            f"The prompt has {len(prompt):,} characters; shorten it to at most "
+            f"{MAX_PROMPT_CHARACTERS:,}."
+        )
+    for position, character in enumerate(prompt, start=1):
+        # Cc: control characters, NUL and line breaks among them. Cs: half of a surrogate pair,
+        # which no UTF-8 file can hold.
+        if unicodedata.category(character) in {"Cc", "Cs"}:
+            raise ShotError(
+                f"The prompt holds a control or broken character (U+{ord(character):04X}) at "
+                f"place {position}; write it as one line of plain text."
+            )
+    return prompt
+
+
+def _checked_number(name: str, value: object) -> int:
+    # bool is an int; True as a seed is a slip.
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+        raise ShotError(f"That {name} cannot be used; choose a whole number from 0 to {MAX_SEED}.")
+    return value
+
+
+def _possible_frame_counts(bundle: Bundle) -> list[int]:
+    """Find the frame counts on offer that this model can really make, the default first.
+
+    Without context a block knows nothing of the one before it, so a clip is one block at most.
+    With context it is one block, or a whole number of them.
+    """
+    geometry = bundle.geometry
+    possible = []
+    for frames in geometry.frame_counts:
+        latent_frames = 1 + (frames - 1) // geometry.temporal_factor
+        blocks, rest = divmod(latent_frames, geometry.block_latent_frames)
+        if latent_frames <= geometry.block_latent_frames or (
+            bundle.conditioning.context and blocks and not rest
+        ):
+            possible.append(frames)
+    return possible
+
+
+def _checked_rate(fps: object) -> Fraction:
+    # A float is refused: 23.976 is not the rate that anybody means.
+    if (
+        isinstance(fps, Fraction)
+        and 0 < fps <= MAX_RATE
+        and max(fps.numerator, fps.denominator) <= MAX_RATE_TERM
+    ):
+        return fps
+    raise ShotError(
+        f"That frame rate cannot be used; choose a ratio above 0 and up to {MAX_RATE} with terms "
+        f"up to {MAX_RATE_TERM:,}, such as Fraction(24) or Fraction(24000, 1001)."
+    )
+
+
+def _nearest_frame_count(seconds: object, fps: Fraction, temporal_factor: int) -> int:
+    """Find the count of the form 1 + k * temporal_factor that lasts nearest to `seconds`."""
+    if (
+        not isinstance(seconds, int | float)
+        or isinstance(seconds, bool)
+        or not 0 < seconds <= MAX_SECONDS
+    ):
+        raise ShotError(
+            f"The length in seconds cannot be used; choose a number above 0 and up to "
+            f"{MAX_SECONDS:,}, such as 2."
+        )
+    # Exact arithmetic, halves up: the answer must not depend on how a float rounds.
+    later = (Fraction(seconds) * fps - 1) / temporal_factor
+    return 1 + max(0, math.floor(later + Fraction(1, 2))) * temporal_factor
+
+
+def _listed(choices: Sequence[str]) -> str:
+    """Join choices as a sentence does: a; a or b; a, b or c."""
+    return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))

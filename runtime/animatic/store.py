@@ -1,0 +1,159 @@
+"""Bundles on disk: opening, verifying, writing."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from animatic.bundle import Bundle, decode_bundle, encode_bundle
+from animatic.errors import (
+    BundleIntegrityError,
+    BundleNotFoundError,
+    BundleSchemaError,
+    OutputError,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "OpenBundle",
+    "open_bundle",
+    "sha256_file",
+    "shipped_bundle_path",
+    "verify_files",
+    "write_bundle",
+]
+
+_MEND = "reinstall animatic or export the bundle again"
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBundle:
+    """A bundle and where it lies.
+
+    root: the folder of bundle.json.
+    digest: the SHA-256, in hex, of bundle.json's bytes. As that file names the hash of every
+        other, it stands for the whole bundle.
+    """
+
+    root: Path
+    bundle: Bundle
+    digest: str
+
+    def path(self, file: str) -> Path:
+        """Where a file of the bundle lies; BundleSchemaError if the name leaves the folder."""
+        # Judged by the name alone, without following links: some installers (and every
+        # content-addressed cache) put a link in place of the file, and the hash still holds.
+        parts = PurePosixPath(file).parts
+        if not parts or parts[0] == "/" or ".." in parts or any(c in file for c in "\\:\0"):
+            raise BundleSchemaError(
+                f"bundle.json names the file {file!r}, which is not inside the bundle's folder; "
+                "do not use this bundle, or export it again."
+            )
+        return self.root.joinpath(*parts)
+
+
+def shipped_bundle_path() -> Path:
+    """Return the folder of Blockout, the model that comes with animatic."""
+    return Path(__file__).parent / "bundles" / "blockout"
+
+
+def open_bundle(path: str | os.PathLike[str] | None = None, *, verify: bool = True) -> OpenBundle:
+    """Read the bundle in a folder; None is the Blockout that comes with animatic.
+
+    verify: also hash every file (`verify_files`).
+    Raises BundleNotFoundError, BundleSchemaError or BundleIntegrityError.
+    """
+    root = shipped_bundle_path() if path is None else Path(path)
+    try:
+        data = (root / "bundle.json").read_bytes()
+    # ValueError: a path with a NUL in it.
+    except (OSError, ValueError) as error:
+        if path is None:
+            message = "The built-in model is missing from this installation; reinstall animatic."
+        elif isinstance(error, PermissionError):
+            message = f"{root / 'bundle.json'} may not be read; give yourself permission to it."
+        else:
+            message = (
+                f"There is no bundle at {root}; give a folder that holds a bundle.json, or leave "
+                "the bundle out to use the built-in model."
+            )
+        raise BundleNotFoundError(message) from error
+    opened = OpenBundle(root, decode_bundle(data), hashlib.sha256(data).hexdigest())
+    if verify:
+        verify_files(opened)
+    return opened
+
+
+def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None]]:
+    """Every file that bundle.json names, with its SHA-256 where it states one."""
+    bundle = opened.bundle
+    for graph in bundle.graphs:
+        yield graph.file, graph.sha256
+        for data in graph.external_data:
+            yield data.file, data.sha256
+    yield bundle.text.tokenizer.file, bundle.text.tokenizer.sha256
+    for engine in bundle.engines:
+        yield engine.file, engine.sha256
+    for licence in bundle.licences:
+        yield licence.file, None
+
+
+def verify_files(opened: OpenBundle) -> None:
+    """Hash every file of a bundle; BundleIntegrityError names the first that is not right."""
+    for file, expected in _files(opened):
+        path = opened.path(file)
+        if not path.is_file():
+            raise BundleIntegrityError(f"The file {path} of the bundle is missing; {_MEND}.")
+        if expected is None:
+            continue
+        try:
+            actual = sha256_file(path)
+        except OSError as error:
+            raise BundleIntegrityError(
+                f"The file {path} of the bundle cannot be read ({error.strerror}); {_MEND}."
+            ) from error
+        if actual != expected:
+            raise BundleIntegrityError(
+                f"The file {path} is truncated or changed (its SHA-256 begins {actual[:12]}, "
+                f"bundle.json says {expected[:12]}); {_MEND}."
+            )
+
+
+def write_bundle(root: Path, bundle: Bundle) -> str:
+    """Write bundle.json into a folder whose other files are already there; returns its SHA-256.
+
+    The file is written beside and renamed: until the very end, and after any failure, an older
+    bundle.json stays as it was. OutputError if the folder cannot be written.
+    """
+    data = encode_bundle(bundle)
+    target = root / "bundle.json"
+    temporary = root / f".bundle.json.{os.getpid()}.tmp"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(target)
+    except OSError as error:
+        raise OutputError(
+            f"{target} cannot be written ({error.strerror}); choose a folder that you may write "
+            "to, on a disk with room."
+        ) from error
+    finally:
+        # After a success there is nothing to remove; after anything else, Ctrl-C too, there is.
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """Hash a file's bytes: SHA-256, in hex."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from animatic.bundle import (
+    Bundle,
+    EngineEntry,
+    FileRef,
+    LatentStats,
+    LicenceNote,
+    Size,
+    StatePair,
+    TextSpec,
+    decode_bundle,
+    encode_bundle,
+)
+from animatic.errors import (
+    BundleError,
+    BundleIntegrityError,
+    BundleNotFoundError,
+    BundleSchemaError,
+    OutputError,
+)
+from animatic.store import (
+    OpenBundle,
+    open_bundle,
+    sha256_file,
+    shipped_bundle_path,
+    verify_files,
+    write_bundle,
+)
+from tests.runtime.fake_model import DENOISER, TEXT_ENCODER, VAE_DECODER, ZEROS, fake_bundle, tensor
+
+replace = msgspec.structs.replace
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A whole bundle on disk: three graphs (one with external data), tokenizer, licence."""
+    root = tmp_path / "tiny"
+    (root / "licences").mkdir(parents=True)
+    for name in ("text_encoder.onnx", "denoiser.onnx", "vae_decoder.onnx", "tokenizer.json"):
+        (root / name).write_bytes(name.encode() * 100)
+    (root / "denoiser.data").write_bytes(bytes(range(256)) * 10)
+    (root / "licences" / "tiny.txt").write_text("Do what you like.")
+
+    def reference(name: str) -> FileRef:
+        return FileRef(file=name, sha256=sha256_file(root / name))
+
+    graphs = tuple(
+        replace(
+            graph,
+            sha256=sha256_file(root / graph.file),
+            external_data=(reference("denoiser.data"),) if graph is DENOISER else (),
+        )
+        for graph in (TEXT_ENCODER, DENOISER, VAE_DECODER)
+    )
+    text = TextSpec(tokenizer=reference("tokenizer.json"), max_tokens=8, pad_to_max=True)
+    note = LicenceNote(component="tiny", spdx="0BSD", file="licences/tiny.txt")
+    write_bundle(root, fake_bundle(graphs=graphs, text=text, licences=(note,)))
+    return root
+
+
+def test_round_trip(bundle: Bundle) -> None:
+    data = encode_bundle(bundle)
+    assert decode_bundle(data) == bundle
+    assert encode_bundle(decode_bundle(data)) == data
+    assert data.endswith(b"}\n")
+    assert b'\n  "schema_version": 1,\n' in data
+
+
+def test_round_trip_on_disk(folder: Path) -> None:
+    opened = open_bundle(folder)
+    assert opened.root == folder
+    assert opened.digest == sha256_file(folder / "bundle.json")
+    assert opened.bundle.graph("denoiser").external_data[0].file == "denoiser.data"
+    assert write_bundle(folder, opened.bundle) == opened.digest
+    assert open_bundle(str(folder)) == opened
+
+
+def test_absent_graph(bundle: Bundle) -> None:
+    with pytest.raises(BundleSchemaError, match="has no vae_encoder graph; export"):
+        bundle.graph("vae_encoder")
+
+
+def test_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleNotFoundError, match=r"There is no bundle at .*; give a folder"):
+        open_bundle(tmp_path)
+    (tmp_path / "file").write_text("")
+    for path in (tmp_path / "nowhere", tmp_path / "file", "a\0b"):
+        with pytest.raises(BundleNotFoundError, match=r"give a folder that holds a bundle.json"):
+            open_bundle(path)
+
+
+def test_no_shipped_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("animatic.store.shipped_bundle_path", lambda: tmp_path)
+    with pytest.raises(BundleNotFoundError, match="missing from this installation; reinstall"):
+        open_bundle()
+
+
+def test_shipped_bundle_lies_in_the_package() -> None:
+    assert shipped_bundle_path().parts[-3:] == ("animatic", "bundles", "blockout")
+
+
+def test_unknown_schema(folder: Path) -> None:
+    path = folder / "bundle.json"
+    path.write_bytes(b'{"schema_version": 2, "something": {"new": [1, 2]}}')
+    with pytest.raises(BundleSchemaError, match=r"has schema 2 .* reads schema 1; update animatic"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"null",
+        b"{}",
+        b'{"schema_version": "1"}',
+        b'{"schema_version": 1}',
+        b'{"schema_version": 1.5}',
+        b"\xff\xfe",
+        b'{"schema_version": 1, "name": "\xff"}',
+        b'{"schema_version": 1, "deep": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+        b"\0" * 1000,
+    ],
+)
+def test_malformed(folder: Path, data: bytes) -> None:
+    (folder / "bundle.json").write_bytes(data)
+    with pytest.raises(BundleSchemaError, match=r"malformed .*; reinstall animatic or export"):
+        open_bundle(folder)
+
+
+def test_truncated_at_every_byte(bundle: Bundle) -> None:
+    data = encode_bundle(bundle)
+    for length in range(0, len(data) - 2, 7):
+        with pytest.raises(BundleSchemaError):
+            decode_bundle(data[:length])
+
+
+def test_unknown_field(bundle: Bundle) -> None:
+    fields = msgspec.json.decode(encode_bundle(bundle))
+    fields["geometry"]["colour"] = "green"
+    with pytest.raises(BundleSchemaError, match=r"unknown field `colour`.*\$\.geometry"):
+        decode_bundle(msgspec.json.encode(fields))
+
+
+def contradictory() -> list[tuple[dict[str, Any], str]]:
+    bundle = fake_bundle()
+    geometry, text, sampler = bundle.geometry, bundle.text, bundle.sampler
+    graphs = bundle.graphs
+    return [
+        ({"schema_version": 2}, "schema_version is not 1"),
+        ({"geometry": replace(geometry, spatial_factor=0)}, "not between 1"),
+        ({"geometry": replace(geometry, temporal_factor=-4)}, "not between 1"),
+        ({"geometry": replace(geometry, block_latent_frames=0)}, "not between 1"),
+        ({"geometry": replace(geometry, sizes=())}, "offers no size"),
+        ({"geometry": replace(geometry, frame_counts=())}, "no frame count"),
+        ({"geometry": replace(geometry, sizes=(Size(width=18, height=8),))}, "18x8 is not a mul"),
+        ({"geometry": replace(geometry, sizes=(Size(width=0, height=8),))}, "pixels"),
+        ({"geometry": replace(geometry, frame_counts=(8,))}, r"8 is not 1 \+ k \* 4"),
+        ({"geometry": replace(geometry, frame_counts=(-3,))}, "a frame count is not between"),
+        ({"geometry": replace(geometry, decoder_trim=0)}, "decoder_trim"),
+        ({"geometry": replace(geometry, native_fps="0/1")}, "native_fps"),
+        ({"latents": LatentStats(mean=(0.0,), std=(1.0, 1.0))}, "each of 2 channels"),
+        ({"latents": LatentStats(mean=(0.0, 0.0), std=(1.0, 0.0))}, "above 0"),
+        ({"latents": LatentStats(mean=(float("nan"), 0.0), std=(1.0, 1.0))}, "not finite"),
+        ({"sampler": replace(sampler, sigmas=())}, "sigmas are not all"),
+        ({"sampler": replace(sampler, sigmas=(1.0, 0.0))}, "sigmas are not all"),
+        ({"sampler": replace(sampler, sigmas=(1.0, float("nan")))}, "sigmas are not all"),
+        ({"sampler": replace(sampler, sigmas=(0.5, 0.5))}, "do not descend"),
+        ({"sampler": replace(sampler, timestep_scale=0.0)}, "timestep scale"),
+        ({"text": replace(text, max_tokens=0)}, "max_tokens"),
+        ({"text": replace(text, tokenizer=FileRef(file="t", sha256="ABC"))}, "sha256 of 't'"),
+        ({"scores": {"fid": float("inf")}}, "score"),
+        ({"graphs": (*graphs, graphs[0])}, "same role"),
+        ({"graphs": (replace(graphs[0], sha256="0" * 63),)}, "sha256"),
+        ({"graphs": (replace(graphs[0], inputs=(tensor("x", "float64", 1),)),)}, "dtype 'float64'"),
+        ({"graphs": (replace(graphs[0], inputs=(tensor("x", "uint8", 0),)),)}, "axis of 'x'"),
+        ({"graphs": (replace(graphs[0], inputs=(tensor("x", "uint8", ""),)),)}, "axis of 'x'"),
+        ({"graphs": (replace(graphs[0], inputs=graphs[0].inputs * 2),)}, "a tensor twice"),
+        (
+            {"graphs": (replace(graphs[0], states=(StatePair(input="s", output="n"),)),)},
+            "the state 's'",
+        ),
+        (
+            {
+                "graphs": (
+                    replace(
+                        graphs[0], states=(StatePair(input="input_ids", output="text_states"),)
+                    ),
+                )
+            },
+            "another dtype",
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("changes", "problem"), contradictory())
+def test_contradictions_are_refused_at_both_doors(changes: dict[str, Any], problem: str) -> None:
+    wrong = fake_bundle(**changes)
+    with pytest.raises(BundleSchemaError, match=f"contradicts itself: .*{problem}.*; export"):
+        encode_bundle(wrong)
+    with pytest.raises(BundleSchemaError, match=r"; (export|reinstall|update)"):
+        decode_bundle(msgspec.json.encode(wrong))
+
+
+@pytest.mark.parametrize("changes", [{"name": "\ud800"}, {"name": 7}, {"licences": (1,)}])
+def test_values_that_are_not_of_the_contract_are_not_written(changes: dict[str, Any]) -> None:
+    with pytest.raises(
+        BundleSchemaError, match=r"cannot be written as JSON .*; correct that value"
+    ):
+        encode_bundle(fake_bundle(**changes))
+
+
+@pytest.mark.parametrize(
+    "file", ["text_encoder.onnx", "denoiser.data", "tokenizer.json", "licences/tiny.txt"]
+)
+def test_missing_file(folder: Path, file: str) -> None:
+    (folder / file).unlink()
+    with pytest.raises(BundleIntegrityError, match=rf"{file} of the bundle is missing; reinstall"):
+        open_bundle(folder)
+    assert open_bundle(folder, verify=False).bundle.name == "tiny"
+
+
+@pytest.mark.parametrize("file", ["vae_decoder.onnx", "denoiser.data", "tokenizer.json"])
+def test_flipped_byte(folder: Path, file: str) -> None:
+    data = bytearray((folder / file).read_bytes())
+    data[len(data) // 2] ^= 1
+    (folder / file).write_bytes(data)
+    with pytest.raises(BundleIntegrityError, match=rf"{file} is truncated or changed.*; reinstall"):
+        verify_files(open_bundle(folder, verify=False))
+
+
+@pytest.mark.parametrize("length", [0, 1, 500])
+def test_truncated_graph(folder: Path, length: int) -> None:
+    path = folder / "denoiser.onnx"
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(BundleIntegrityError, match=r"denoiser.onnx is truncated"):
+        open_bundle(folder)
+
+
+def test_engines_are_verified_too(folder: Path) -> None:
+    entry = EngineEntry(
+        target="gpu",
+        precision="int8",
+        backend="none",
+        backend_version="1",
+        profile="p",
+        file="engines/gpu/denoiser.plan",
+        sha256=ZEROS,
+        fingerprint="f",
+    )
+    write_bundle(folder, replace(open_bundle(folder).bundle, engines=(entry,)))
+    with pytest.raises(BundleIntegrityError, match=r"denoiser.plan of the bundle is missing"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize(
+    "file",
+    ["../x", "a/../../x", "/etc/passwd", "..", ".", "", "C:/x", "a\\..\\x", "\\\\host\\x", "a\0b"],
+)
+def test_paths_do_not_leave_the_folder(folder: Path, file: str) -> None:
+    opened = open_bundle(folder)
+    with pytest.raises(BundleSchemaError, match="not inside the bundle's folder; do not use"):
+        opened.path(file)
+    text = replace(opened.bundle.text, tokenizer=FileRef(file=file, sha256=ZEROS))
+    (folder / "bundle.json").write_bytes(encode_bundle(replace(opened.bundle, text=text)))
+    with pytest.raises(BundleSchemaError):
+        open_bundle(folder)
+
+
+def test_path_within(bundle: Bundle) -> None:
+    opened = OpenBundle(Path("root"), bundle, ZEROS)
+    assert opened.path("licences/tiny.txt") == Path("root", "licences", "tiny.txt")
+
+
+class Interruption(BaseException):
+    """Stands for Ctrl-C."""
+
+
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), Interruption()])
+def test_a_failed_write_leaves_the_old_bundle(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, call: str, failure: BaseException
+) -> None:
+    before = (folder / "bundle.json").read_bytes()
+    listing = sorted(path.name for path in folder.iterdir())
+
+    def fail(*_: object) -> None:
+        raise failure
+
+    owner: object = os if call == "fsync" else Path
+    expected = OutputError if isinstance(failure, OSError) else Interruption
+    changed = replace(open_bundle(folder).bundle, name="other")
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, call, fail)
+        with pytest.raises(expected):
+            write_bundle(folder, changed)
+    assert (folder / "bundle.json").read_bytes() == before
+    assert sorted(path.name for path in folder.iterdir()) == listing
+
+
+def test_an_invalid_bundle_touches_nothing(tmp_path: Path) -> None:
+    with pytest.raises(BundleSchemaError):
+        write_bundle(tmp_path / "new", fake_bundle(name="\ud800"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_writing_where_one_may_not(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"cannot be written .*; choose a folder"):
+        write_bundle(tmp_path / "file", fake_bundle())
+
+
+def test_write_makes_the_folder(tmp_path: Path, bundle: Bundle) -> None:
+    digest = write_bundle(tmp_path / "a" / "b", bundle)
+    assert open_bundle(tmp_path / "a" / "b", verify=False).digest == digest
+
+
+def test_every_bundle_error_is_one() -> None:
+    for kind in (BundleIntegrityError, BundleNotFoundError, BundleSchemaError):
+        assert issubclass(kind, BundleError)

@@ -1,0 +1,426 @@
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint, EntryPoints
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import click
+import msgspec
+import pytest
+
+import animatic
+from animatic.bundle import decode_bundle
+from animatic.cli import delegate, main
+from animatic.cli.naming import slug
+from animatic.sinks import read_record
+from animatic.store import write_bundle
+from tests.runtime.tiny_bundle import write_tiny_bundle
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> Run:
+    """The command line in an empty working folder; ``BUNDLE`` stands for the tiny bundle."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> Result:
+        capfd.readouterr()
+        code = main([str(tiny_bundle) if word == "BUNDLE" else word for word in arguments])
+        return Result(code, *capfd.readouterr())
+
+    return call
+
+
+MADE: list[tuple[Sequence[str], list[str]]] = [
+    ([], ["a-red-lorry_0.mp4"]),
+    (["--seed", "7"], ["a-red-lorry_7.mp4"]),
+    (["-o", "clip.mov"], ["clip.mov"]),
+    (["-o", "clip.webp"], ["clip.webp"]),
+    (["-o", "clip.gif", "--frames", "5"], ["clip.gif"]),
+    (["-o", "takes"], ["takes"]),
+    (["-o", "clip.png"], ["clip.%04d.png"]),
+    (["-o", "clip.rgb", "--size", "32x16"], ["clip.rgb"]),
+    (["--variants", "2"], ["a-red-lorry_0_v1.mp4", "a-red-lorry_0_v2.mp4"]),
+    (["--variants", "2", "-o", "c.%04d.png"], ["c_v1.%04d.png", "c_v2.%04d.png"]),
+    (["--fps", "24000/1001", "--threads", "1", "-q"], ["a-red-lorry_0.mp4"]),
+    (["--seconds", "1.1"], ["a-red-lorry_0.mp4"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "files"), MADE, ids=" ".join)
+def test_generate(run: Run, arguments: Sequence[str], files: list[str]) -> None:
+    result = run("generate", "A red lorry!", "--bundle", "BUNDLE", *arguments)
+    assert result.code == 0, result.err
+    # The paths are the only output: no bar in a pipe.
+    assert (result.out.splitlines(), result.err) == (files, "")
+    for file in files:
+        if not file.endswith(".rgb"):
+            assert read_record(Path(file)).prompt == "A red lorry!"
+
+
+REFUSED: list[tuple[Sequence[str], str, int]] = [
+    ([" "], "The prompt is empty", 1),
+    (["x" * 2001], "shorten it to at most 2,000", 1),
+    (["two\nlines"], "control or broken character", 1),
+    (["a cube", "--size", "63x48"], "choose 64x48 or 32x16", 1),
+    (["a cube", "--frames", "8"], "choose 9, 5 or 8001", 1),
+    (["a cube", "--seconds", "60"], "does not make a clip of that many seconds", 1),
+    (["a cube", "-o", "clip.avi"], "does not write .avi", 1),
+    (["a cube", "-o", "nowhere/clip.mp4"], "does not exist; create it", 1),
+    (["a cube", "--seconds", "1", "--frames", "9"], "exclude each other", 2),
+    (["a cube", "--size", "large"], "is not a size such as 192x128", 2),
+    (["a cube", "--fps", "fast"], "is not a frame rate such as 24", 2),
+    (["a cube", "--fps", "0"], "Invalid value for '--fps'", 2),
+    (["a cube", "--seed", "-1"], "--seed", 2),
+    (["a cube", "--threads", "0"], "--threads", 2),
+    (["a cube", "--variants", "2", "-o", "-"], "A pipe takes one clip", 2),
+    (["a cube", "--nonsense"], "No such option", 2),
+    ([], "Missing argument 'PROMPT'", 2),
+]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence", "code"), REFUSED, ids=lambda value: str(value)[:40]
+)
+def test_generate_refuses(
+    run: Run, tmp_path: Path, arguments: Sequence[str], sentence: str, code: int
+) -> None:
+    result = run("generate", *arguments, "--bundle", "BUNDLE")
+    assert result.code == code
+    assert sentence in result.err
+    assert result.out == ""
+    assert list(tmp_path.iterdir()) == []
+    if code == 1:
+        assert result.err.startswith("animatic: ")
+        assert result.err.count("\n") == 1
+
+
+def test_default_names_take_the_next_free_number(run: Run) -> None:
+    shot = ("generate", "A red lorry!", "--bundle", "BUNDLE", "--frames", "5")
+    outputs = [run(*shot).out.strip() for _ in range(3)]
+    assert outputs == ["a-red-lorry_0.mp4", "a-red-lorry_0_2.mp4", "a-red-lorry_0_3.mp4"]
+    assert Path(outputs[0]).read_bytes() == Path(outputs[2]).read_bytes()
+
+
+@pytest.mark.parametrize("output", ["clip.mp4", "takes", "clip.png"])
+def test_named_file_is_replaced_only_by_force(run: Run, output: str) -> None:
+    shot = ("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", output)
+    assert run(*shot).code == 0
+    refused = run(*shot, "--seed", "1")
+    assert refused.code == 1
+    assert "already exists; choose another name, or replace it with --force" in refused.err
+    assert read_record(Path(output)).seed == 0
+    assert run(*shot, "--seed", "1", "--force").code == 0
+    assert read_record(Path(output)).seed == 1
+
+
+def test_variants_differ_and_are_recorded(run: Run) -> None:
+    first, second = run(
+        "generate", "A red lorry!", "--bundle", "BUNDLE", "--variants", "2"
+    ).out.split()
+    assert (read_record(Path(first)).variant, read_record(Path(second)).variant) == (0, 1)
+    with av.open(first) as one, av.open(second) as other:
+        pair = [next(film.decode(video=0)).to_ndarray(format="rgb24") for film in (one, other)]
+    assert (pair[0] != pair[1]).any()
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"),
+    [
+        ("A red lorry!", "a-red-lorry"),
+        ("Éclair’s café — 50%", "eclairs-cafe-50"),
+        ("赤いトラック", "shot"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("word " * 40, "word-" * 8 + "word"),
+        ("x" * 200, "x" * 48),
+    ],
+)
+def test_slug(prompt: str, expected: str) -> None:
+    assert slug(prompt) == expected
+
+
+@pytest.mark.parametrize("output", ["clip.mp4", "clip.webp", "clip.gif", "takes", "clip.png"])
+def test_reproduce_is_identical(run: Run, tmp_path: Path, output: str) -> None:
+    assert run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", output).code == 0
+    before = sorted(tmp_path.iterdir())
+    result = run("reproduce", output, "--bundle", "BUNDLE")
+    assert result == (0, f"identical: every byte of {output} came out again\n", "")
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_reproduce_keeps_a_copy_in_another_format(run: Run) -> None:
+    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4", "--variants", "2")
+    result = run("reproduce", "clip_v2.mp4", "--bundle", "BUNDLE", "-o", "frames")
+    assert result.out.splitlines() == [
+        "frames",
+        "identical: every byte of clip_v2.mp4 came out again",
+    ]
+    assert read_record(Path("frames")) == read_record(Path("clip_v2.mp4"))
+
+
+def remux(source: str, target: str, record: str) -> None:
+    """The same pictures in another file, with another record."""
+    with (
+        av.open(source) as before,
+        av.open(target, "w", options={"movflags": "use_metadata_tags"}) as after,
+    ):
+        after.metadata["animatic"] = record
+        stream = after.add_stream_from_template(before.streams.video[0])
+        for packet in before.demux(before.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = stream
+                after.mux(packet)
+
+
+def test_reproduce_tells_pixels_from_bytes(run: Run) -> None:
+    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4")
+    made_from = read_record(Path("clip.mp4"))
+    old = msgspec.structs.replace(made_from, animatic_version="0.0.9")
+    remux("clip.mp4", "old.mp4", old.to_json())
+    result = run("reproduce", "old.mp4", "--bundle", "BUNDLE")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith("identical pixels: old.mp4 shows the same, its bytes differ")
+    wrong = msgspec.structs.replace(made_from, seed=5)
+    remux("clip.mp4", "wrong.mp4", wrong.to_json())
+    result = run("reproduce", "wrong.mp4", "--bundle", "BUNDLE")
+    assert (result.code, result.err) == (1, "")
+    assert result.out == "different: wrong.mp4 did not come out again on this machine\n"
+
+
+def test_reproduce_refuses_another_bundle(run: Run, tmp_path: Path) -> None:
+    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4")
+    other = write_tiny_bundle(tmp_path / "other")
+    described = decode_bundle((other / "bundle.json").read_bytes())
+    write_bundle(other, msgspec.structs.replace(described, version="2"))
+    result = run("reproduce", "clip.mp4", "--bundle", str(other))
+    assert (result.code, result.out) == (1, "")
+    assert "name the one that made it with --bundle" in result.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["nowhere.mp4"], "There is no file nowhere.mp4"),
+        (["notes.txt"], "holds no Animatic record"),
+    ],
+)
+def test_reproduce_needs_a_record(run: Run, arguments: list[str], sentence: str) -> None:
+    Path("notes.txt").write_text("nothing", "utf-8")
+    result = run("reproduce", *arguments, "--bundle", "BUNDLE")
+    assert (result.code, result.out) == (1, "")
+    assert sentence in result.err
+
+
+def test_inspect_shows_what_the_bundle_says(run: Run) -> None:
+    result = run("inspect", "BUNDLE", "--verify")
+    assert (result.code, result.err) == (0, "")
+    for part in ("tiny 1 (tiny)", "64x48, 32x16 pixels", "vae_decoder.onnx", "every file is"):
+        assert part in result.out
+
+
+def test_inspect_json_is_the_bundle(run: Run, tiny_bundle: Path) -> None:
+    document = json.loads(run("inspect", "BUNDLE", "--json").out)
+    assert document["bundle"] == json.loads((tiny_bundle / "bundle.json").read_bytes())
+
+
+def test_inspect_verify_finds_damage(run: Run, tmp_path: Path) -> None:
+    damaged = write_tiny_bundle(tmp_path / "damaged")
+    (damaged / "denoiser.onnx").write_bytes(b"")
+    assert run("inspect", str(damaged)).code == 0
+    result = run("inspect", str(damaged), "--verify")
+    assert result.code == 1
+    assert "denoiser.onnx is truncated or changed" in result.err
+
+
+def test_doctor_makes_a_clip(run: Run) -> None:
+    result = run("doctor", "--bundle", "BUNDLE", "--json")
+    assert result.code == 0
+    report = json.loads(result.out)
+    assert report["ok"]
+    assert report["inference"]["frames"] == 9
+    assert report["inference"]["frames_per_second"] > 0
+    assert report["encoders"]["mp4"]
+    assert "all is well" in run("doctor", "--bundle", "BUNDLE").out
+
+
+def test_doctor_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
+    damaged = write_tiny_bundle(tmp_path / "damaged")
+    (damaged / "denoiser.onnx").unlink()
+    result = run("doctor", "--bundle", str(damaged), "--json")
+    assert result.code == 1
+    report = json.loads(result.out)
+    assert not report["ok"]
+    assert "denoiser.onnx" in report["inference"]["error"]
+    assert run("doctor", "--bundle", str(damaged)).code == 1
+
+
+def test_bench_ends_in_json(run: Run) -> None:
+    result = run("bench", "--bundle", "BUNDLE", "--runs", "2", "--threads", "1")
+    assert result.code == 0, result.err
+    report = json.loads(result.out.splitlines()[-1])
+    assert report["runs"] == 2
+    assert 0 < report["first_frame_seconds"]["p50"] <= report["clip_seconds"]["p50"]
+    assert report["clip_seconds"]["p50"] <= report["clip_seconds"]["p95"]
+    assert sum(report["stage_share"].values()) == pytest.approx(1, abs=0.01)
+    assert set(report["stage_share"]) == {"text", "denoise", "decode"}
+    assert report["matrix_gflops"] > 0
+    assert report["gflop_per_clip"] == 0.001
+
+
+def test_version_and_help(run: Run) -> None:
+    assert run("--version") == (0, f"animatic {animatic.__version__}\n", "")
+    result = run("--help")
+    assert result.code == 0
+    for name in ("generate", "reproduce", "inspect", "doctor", "bench"):
+        assert f"\n  {name} " in result.out
+
+
+@pytest.mark.parametrize("name", ["generate", "reproduce", "inspect", "doctor", "bench"])
+def test_every_command_has_help(run: Run, name: str) -> None:
+    result = run(name, "--help")
+    assert (result.code, result.err) == (0, "")
+    assert result.out.startswith(f"Usage: animatic {name} ")
+
+
+def test_help_loads_nothing_heavy() -> None:
+    heavy = ["av", "imageio", "numpy", "onnxruntime", "PIL", "rich", "tokenizers", "msgspec"]
+    code = (
+        "import sys; from animatic.cli import main; code = main(['generate', '--help']);"
+        f"print(sorted(set({heavy!r}) & set(sys.modules)), file=sys.stderr); sys.exit(code)"
+    )
+    child = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert child.stderr.strip() == "[]"
+
+
+def test_unknown_command_is_usage(run: Run) -> None:
+    result = run("animate")
+    assert result.code == 2
+    assert "No such command 'animate'" in result.err
+
+
+def announce(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    entries = [EntryPoint(name, value, delegate.GROUP) for name, value in values.items()]
+    monkeypatch.setattr(delegate, "entry_points", lambda **_: EntryPoints(entries))
+
+
+def test_delegate_runs_the_announced_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, export="tests.runtime.test_cli:echo")
+    assert run("export", "--loud", "RECIPE").out == "RECIPE!\n"
+    assert run("export", "--help").out.startswith("Usage: animatic export ")
+    assert run("export").code == 2
+    assert "\n  export " in run("--help").out
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--loud", is_flag=True)
+def echo(*, recipe: str, loud: bool) -> None:
+    click.echo(recipe + "!" * loud)
+
+
+@click.command()
+def needy() -> None:
+    raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+
+@pytest.mark.parametrize("value", ["no_such_torch_cli:command", "tests.runtime.test_cli:needy"])
+def test_delegate_says_which_extra_is_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    announce(monkeypatch, train=value)
+    if value.startswith("no_such"):
+        # The package itself is missing: a broken installation, and not ours to explain away.
+        with pytest.raises(ModuleNotFoundError):
+            run("train")
+        return
+    result = run("train")
+    assert (result.code, result.out) == (1, "")
+    assert "needs torch, which is not installed; pip install 'animatic[train]'" in result.err
+
+
+def test_delegate_that_nobody_announced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch)
+    result = run("calibrate", "--anything")
+    assert (result.code, result.out) == (1, "")
+    assert "pip install 'animatic[calibrate]'" in result.err
+
+
+def test_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, export="tests.runtime.test_cli:Result")
+    with pytest.raises(TypeError):
+        run("export")
+
+
+def shell(tiny_bundle: Path, *arguments: str) -> list[str]:
+    shot = ["generate", "A red lorry!", "--bundle", str(tiny_bundle)]
+    return [sys.executable, "-m", "animatic", *shot, *arguments]
+
+
+def test_pipe_is_the_pixels(tiny_bundle: Path) -> None:
+    child = subprocess.run(shell(tiny_bundle, "-o", "-"), capture_output=True, check=True)
+    assert len(child.stdout) == 9 * 48 * 64 * 3
+    assert child.stderr == b""
+
+
+def test_closed_pipe_ends_quietly(tiny_bundle: Path) -> None:
+    with subprocess.Popen(
+        shell(tiny_bundle, "-o", "-", "--frames", "8001"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        child.stdout.read(48 * 64 * 3)
+        child.stdout.close()
+        assert child.stderr.read() == b""
+        assert child.wait(60) == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX terminals")
+def test_terminal_gets_a_bar_and_standard_output_only_the_path(
+    tiny_bundle: Path, tmp_path: Path
+) -> None:
+    import pty
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        shell(tiny_bundle),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+        env={**os.environ, "TERM": "xterm"},
+    ) as child:
+        os.close(theirs)
+        shown = b""
+        while True:
+            try:
+                part = os.read(ours, 4096)
+            except OSError:  # Linux's way to say that the other end is closed
+                break
+            if not part:
+                break
+            shown += part
+        assert child.stdout is not None
+        assert child.stdout.read() == b"a-red-lorry_0.mp4\n"
+    os.close(ours)
+    assert child.returncode == 0
+    assert b"%" in shown

@@ -1,0 +1,264 @@
+"""What must hold for every bundle and every shot, not only for those that we thought of."""
+
+from __future__ import annotations
+
+import contextlib
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from animatic.bundle import (
+    Axis,
+    Bundle,
+    Conditioning,
+    EngineEntry,
+    FileRef,
+    Geometry,
+    GraphSpec,
+    LatentStats,
+    LicenceNote,
+    Provenance,
+    SamplerSpec,
+    Size,
+    TensorSpec,
+    TextSpec,
+    decode_bundle,
+    encode_bundle,
+)
+from animatic.errors import BundleSchemaError, ShotError
+from animatic.geometry import format_rate, parse_rate, to_latent, to_pixels
+from animatic.record import GenerationRecord
+from animatic.shot import Shot
+from tests.runtime.fake_model import ZEROS, fake_bundle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Draw = Callable[[st.SearchStrategy[Any]], Any]
+
+text = st.text(max_size=12)  # without lone surrogates, as JSON and UTF-8 demand
+sha256 = st.text("0123456789abcdef", min_size=64, max_size=64)
+finite = st.floats(allow_nan=False, allow_infinity=False)
+positive = st.floats(min_value=1e-6, max_value=1e6)
+small = st.integers(1, 64)
+rates = st.builds(Fraction, st.integers(1, 1_000_000), st.integers(1, 1_000_000)).filter(
+    lambda rate: rate <= 240
+)
+
+
+@st.composite
+def geometries(draw: Draw) -> Geometry:
+    spatial, temporal = draw(small), draw(small)
+    sizes = st.builds(
+        Size,
+        width=small.map(lambda n: n * spatial),
+        height=small.map(lambda n: n * spatial),
+    )
+    return Geometry(
+        spatial_factor=spatial,
+        temporal_factor=temporal,
+        latent_channels=draw(st.integers(1, 4)),
+        sizes=tuple(draw(st.lists(sizes, min_size=1, max_size=4))),
+        frame_counts=tuple(
+            1 + k * temporal for k in draw(st.lists(st.integers(0, 40), min_size=1, max_size=4))
+        ),
+        block_latent_frames=draw(st.integers(1, 21)),
+        native_fps=format_rate(draw(rates)),
+        decoder_trim=temporal - 1,
+    )
+
+
+axes: st.SearchStrategy[Axis] = st.one_of(st.integers(1, 4096), st.text(min_size=1, max_size=6))
+tensors = st.builds(
+    TensorSpec,
+    name=text,
+    dtype=st.sampled_from(["float32", "float16", "int64", "uint8"]),
+    shape=st.lists(axes, max_size=5).map(tuple),
+)
+named = st.lists(tensors, max_size=3, unique_by=lambda tensor: tensor.name).map(tuple)
+files = st.builds(FileRef, file=text, sha256=sha256)
+graphs = st.builds(
+    GraphSpec,
+    role=st.sampled_from(["text_encoder", "denoiser", "vae_decoder", "vae_encoder"]),
+    file=text,
+    sha256=sha256,
+    precision=text,
+    inputs=named,
+    outputs=named,
+    states=st.just(()),
+    external_data=st.lists(files, max_size=2).map(tuple),
+)
+
+
+@st.composite
+def bundles(draw: Draw) -> Bundle:
+    geometry = draw(geometries())
+    channels = geometry.latent_channels
+    sigmas = draw(st.lists(st.floats(0.001, 1), min_size=1, max_size=8, unique=True))
+    return Bundle(
+        schema_version=1,
+        name=draw(text),
+        family=draw(text),
+        version=draw(text),
+        licence=draw(text),
+        description=draw(st.text()),
+        provenance=draw(
+            st.builds(
+                Provenance,
+                source=text,
+                source_sha256=text,
+                licence=text,
+                created=text,
+                command=text,
+                versions=st.dictionaries(text, text, max_size=3),
+            )
+        ),
+        geometry=geometry,
+        latents=LatentStats(
+            mean=draw(st.tuples(*[finite] * channels)), std=draw(st.tuples(*[positive] * channels))
+        ),
+        conditioning=Conditioning(
+            text=draw(st.booleans()), keyframes=draw(st.booleans()), context=draw(st.booleans())
+        ),
+        text=TextSpec(
+            tokenizer=draw(files), max_tokens=draw(small), pad_to_max=draw(st.booleans())
+        ),
+        sampler=SamplerSpec(
+            kind=draw(st.sampled_from(["euler", "renoise"])),
+            sigmas=tuple(sorted(sigmas, reverse=True)),
+            timestep_scale=draw(positive),
+        ),
+        graphs=tuple(draw(st.lists(graphs, max_size=3, unique_by=lambda graph: graph.role))),
+        licences=tuple(
+            draw(st.lists(st.builds(LicenceNote, component=text, spdx=text, file=text), max_size=2))
+        ),
+        engines=tuple(
+            draw(
+                st.lists(
+                    st.builds(
+                        EngineEntry,
+                        **{
+                            name: sha256 if name == "sha256" else text
+                            for name in EngineEntry.__struct_fields__
+                        },
+                    ),
+                    max_size=2,
+                )
+            )
+        ),
+        scores=draw(st.dictionaries(text, finite, max_size=3)),
+    )
+
+
+@given(bundles())
+def test_a_bundle_decodes_to_itself(bundle: Bundle) -> None:
+    data = encode_bundle(bundle)
+    assert decode_bundle(data) == bundle
+    assert encode_bundle(decode_bundle(data)) == data
+
+
+@given(st.binary(max_size=200))
+def test_bytes_are_a_bundle_or_a_schema_error(data: bytes) -> None:
+    with contextlib.suppress(BundleSchemaError):
+        decode_bundle(data)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | finite | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
+    max_leaves=5,
+)
+TINY = encode_bundle(fake_bundle())
+
+
+@given(st.data(), json_values)
+def test_a_damaged_value_is_a_schema_error_or_nothing(data: st.DataObject, value: object) -> None:
+    """Put anything in place of any value, however deep."""
+    place = fields = msgspec.json.decode(TINY)
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        key = data.draw(st.sampled_from(keys))
+        if not isinstance(place[key], dict | list) or not place[key] or data.draw(st.booleans()):
+            break
+        place = place[key]
+    place[key] = value
+    try:
+        bundle = decode_bundle(msgspec.json.encode(fields))
+    except BundleSchemaError:
+        return
+    assert decode_bundle(encode_bundle(bundle)) == bundle
+
+
+anything = st.none() | st.integers() | st.floats() | st.fractions() | st.text(max_size=3)
+shots = st.builds(
+    Shot,
+    prompt=st.text(max_size=30) | st.text(st.characters(exclude_categories=()), max_size=5),
+    seed=st.integers(0, 2**63 - 1) | st.integers(),
+    size=st.none() | st.tuples(st.integers(), st.integers()),
+    seconds=st.none() | st.floats() | st.floats(0.01, 20),
+    frames=st.none() | st.integers() | st.integers(1, 41),
+    fps=st.none() | st.fractions() | st.sampled_from([Fraction(24), Fraction(24000, 1001)]),
+    variant=st.integers(0, 3) | st.integers(),
+)
+misused_shots = st.builds(
+    Shot,
+    prompt=anything,
+    seed=anything,
+    size=anything,
+    seconds=anything,
+    frames=anything,
+    fps=anything,
+    variant=anything,
+)
+
+
+@given(bundles(), shots | misused_shots, st.data())
+def test_a_shot_plans_exactly_or_raises_a_shot_error(
+    bundle: Bundle, shot: Shot, data: st.DataObject
+) -> None:
+    if data.draw(st.booleans()):  # what the model offers, so that plans are reached too
+        sizes = [(size.width, size.height) for size in bundle.geometry.sizes]
+        counts = st.sampled_from(bundle.geometry.frame_counts)
+        shot = Shot(
+            "a shot",
+            size=data.draw(st.sampled_from(sizes)),
+            frames=data.draw(st.none() | counts),
+            fps=data.draw(st.none() | rates),
+        )
+    try:
+        plan = shot.plan(bundle)
+    except ShotError:
+        return
+    geometry = bundle.geometry
+    latent = plan.latent_shape
+    pixels = to_pixels(latent, geometry)
+    assert (pixels.frames, pixels.height, pixels.width) == (plan.frames, plan.height, plan.width)
+    assert to_latent(pixels, geometry) == latent
+    assert plan.frames in geometry.frame_counts
+    assert plan.frames == latent.frames * geometry.temporal_factor - geometry.decoder_trim
+    block = geometry.block_latent_frames
+    assert latent.frames <= block or (bundle.conditioning.context and latent.frames % block == 0)
+    if shot.seconds is not None:
+        off_by = abs(shot.seconds * plan.fps - plan.frames)
+        assert off_by <= geometry.temporal_factor / 2 + 1e-6 or plan.frames == 1
+    record = GenerationRecord.of(
+        plan, bundle_name="tiny", bundle_sha256=ZEROS, animatic_version="0"
+    )
+    assert GenerationRecord.from_json(record.to_json()).shot().plan(bundle) == plan
+
+
+@given(rates)
+def test_rates(rate: Fraction) -> None:
+    assert parse_rate(format_rate(rate)) == rate
+
+
+@given(st.text(max_size=40))
+def test_any_text_is_a_rate_or_a_value_error(written: str) -> None:
+    try:
+        rate = parse_rate(written)
+    except ValueError:
+        return
+    assert rate > 0

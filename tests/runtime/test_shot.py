@@ -1,0 +1,159 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+import pytest
+
+from animatic.bundle import Bundle, Conditioning
+from animatic.errors import OutputError, ShotError
+from animatic.geometry import LatentShape
+from animatic.record import GenerationRecord
+from animatic.shot import MAX_SEED, Shot
+from tests.runtime.fake_model import ZEROS, fake_bundle
+
+replace = msgspec.structs.replace
+
+
+def test_the_model_chooses_what_is_left_open(bundle: Bundle) -> None:
+    plan = Shot("a red cube").plan(bundle)
+    assert (plan.width, plan.height, plan.frames) == (16, 8, 9)
+    assert plan.fps == Fraction(8)
+    assert plan.latent_shape == LatentShape(channels=2, frames=3, rows=2, columns=4)
+    assert (plan.prompt, plan.seed, plan.variant) == ("a red cube", 0, 0)
+
+
+def test_everything_chosen(bundle: Bundle) -> None:
+    shot = Shot(
+        "a red cube",
+        seed=MAX_SEED,
+        size=(24, 16),
+        frames=5,
+        fps=Fraction(24000, 1001),
+        variant=MAX_SEED,
+    )
+    plan = shot.plan(bundle)
+    assert (plan.width, plan.height, plan.frames) == (24, 16, 5)
+    assert plan.fps == Fraction(24000, 1001)
+    assert plan.latent_shape == LatentShape(channels=2, frames=2, rows=4, columns=6)
+    assert (plan.seed, plan.variant) == (MAX_SEED, MAX_SEED)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "fps", "frames"),
+    [
+        (1, None, 9),
+        (1.125, None, 9),
+        (0.875, None, 9),  # 7 frames lie as near to 5 as to 9
+        (0.874, None, 5),
+        (0.5, None, 5),
+        (0.375, Fraction(24), 9),
+        (0.2, Fraction(24), 5),
+        (9 * 1001 / 24000, Fraction(24000, 1001), 9),
+    ],
+)
+def test_seconds(bundle: Bundle, seconds: float, fps: Fraction | None, frames: int) -> None:
+    assert Shot("x", seconds=seconds, fps=fps).plan(bundle).frames == frames
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"prompt": ""}, "The prompt is empty; say in words"),
+    ({"prompt": " \u3000 "}, "The prompt is empty; say in words"),
+    ({"prompt": None}, "The prompt is empty; say in words"),
+    ({"prompt": "x" * 2001}, "has 2,001 characters; shorten it to at most 2,000"),
+    ({"prompt": "a\0b"}, r"U\+0000\) at place 2; write it as one line of plain text"),
+    ({"prompt": "a\nb"}, r"U\+000A\) at place 2; write it as one line of plain text"),
+    ({"prompt": "a\x9bb"}, r"U\+009B\).*; write it as one line of plain text"),
+    ({"prompt": "a\ud800"}, r"U\+D800\).*; write it as one line of plain text"),
+    ({"seed": -1}, "That seed cannot be used; choose a whole number from 0 to 9223372036854775807"),
+    ({"seed": 2**63}, "That seed cannot be used; choose a whole number"),
+    ({"seed": 10**5000}, "That seed cannot be used; choose a whole number"),
+    ({"seed": 1.0}, "That seed cannot be used; choose a whole number"),
+    ({"seed": True}, "That seed cannot be used; choose a whole number"),
+    ({"variant": -1}, "That variant cannot be used; choose a whole number"),
+    ({"size": (8, 16)}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": (0, 0)}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": (16, 8, 1)}, "does not make that size; choose 16x8 or 24x16"),
+    ({"frames": 8}, "does not make that many frames; choose 9 or 5"),
+    ({"frames": 13}, "does not make that many frames; choose 9 or 5"),
+    ({"frames": -9}, "does not make that many frames; choose 9 or 5"),
+    ({"frames": 10**5000}, "does not make that many frames; choose 9 or 5"),
+    ({"frames": 9, "seconds": 1}, "either seconds or frames; leave one of them out"),
+    ({"seconds": 10}, r"at 8 frames per second; choose 1.125 \(9 frames\) or 0.625 \(5 frames\)"),
+    ({"seconds": 0.1}, r"choose 1.125 \(9 frames\) or 0.625 \(5 frames\)"),
+    ({"seconds": 1, "fps": Fraction(24)}, r"at 24 frames.*; choose 0.375 \(9 frames\)"),
+    ({"seconds": 0}, "length in seconds cannot be used; choose a number above 0"),
+    ({"seconds": -1.0}, "length in seconds cannot be used; choose a number above 0"),
+    ({"seconds": float("nan")}, "length in seconds cannot be used; choose a number above 0"),
+    ({"seconds": float("inf")}, "length in seconds cannot be used; choose a number above 0"),
+    ({"seconds": 10**400}, "length in seconds cannot be used; choose a number above 0"),
+    ({"seconds": "1"}, "length in seconds cannot be used; choose a number above 0"),
+    ({"fps": Fraction(0)}, "frame rate cannot be used; choose a ratio above 0 and up to 240"),
+    ({"fps": Fraction(-24)}, "frame rate cannot be used; choose a ratio above 0"),
+    ({"fps": Fraction(241)}, "frame rate cannot be used; choose a ratio above 0"),
+    ({"fps": Fraction(23.976)}, "terms up to 1,000,000, such as .*24000, 1001"),
+    ({"fps": Fraction(10**5000, 10**5000 - 1)}, "choose a ratio above 0"),
+    ({"fps": 23.976}, "choose a ratio above 0"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), REFUSED)
+def test_refusals_say_what_to_do(bundle: Bundle, changes: dict[str, Any], sentence: str) -> None:
+    shot = Shot(**{"prompt": "a red cube", **changes})
+    with pytest.raises(ShotError, match=sentence) as caught:
+        shot.plan(bundle)
+    message = str(caught.value)
+    assert message.endswith(".")
+    assert "\n" not in message
+
+
+def test_more_than_one_block_needs_context() -> None:
+    geometry = replace(fake_bundle().geometry, frame_counts=(9, 13, 21, 5))
+    closed = fake_bundle(geometry=geometry)
+    with pytest.raises(ShotError, match="that many frames; choose 9 or 5"):
+        Shot("x", frames=21).plan(closed)
+
+    context = Conditioning(text=True, keyframes=False, context=True)
+    joining = fake_bundle(geometry=geometry, conditioning=context)
+    assert Shot("x", frames=21).plan(joining).latent_shape.frames == 6
+    # 13 frames are 4 latent frames: one block and a third.
+    with pytest.raises(ShotError, match="that many frames; choose 9, 21 or 5"):
+        Shot("x", frames=13).plan(joining)
+
+
+def test_no_length_at_all() -> None:
+    geometry = replace(fake_bundle().geometry, frame_counts=(21,))
+    with pytest.raises(ShotError, match="export it again with a shorter frame count"):
+        Shot("x").plan(fake_bundle(geometry=geometry))
+
+
+def record(bundle: Bundle, shot: Shot) -> GenerationRecord:
+    return GenerationRecord.of(
+        shot.plan(bundle), bundle_name="tiny", bundle_sha256=ZEROS, animatic_version="0.1.0"
+    )
+
+
+def test_a_record_makes_the_same_shot_again(bundle: Bundle) -> None:
+    shot = Shot("ein rötlicher Würfel 立方体", seed=5, seconds=0.2, fps=Fraction(24), variant=2)
+    noted = record(bundle, shot)
+    assert noted.shot().plan(bundle) == shot.plan(bundle)
+    assert GenerationRecord.from_json(noted.to_json()) == noted
+    assert noted.fps == "24/1"
+    assert noted.rate() == Fraction(24)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "null", "[1]", b"\xff", '{"prompt": "x"}', "[" * 100_000]
+)
+def test_what_is_not_a_record(text: str | bytes) -> None:
+    with pytest.raises(
+        OutputError, match=r"record in that file cannot be read .*; update animatic"
+    ):
+        GenerationRecord.from_json(text)
+
+
+def test_a_record_with_a_bad_rate(bundle: Bundle) -> None:
+    text = record(bundle, Shot("x")).to_json().replace("8/1", "8/0")
+    with pytest.raises(OutputError, match="divides by zero"):
+        GenerationRecord.from_json(text)
