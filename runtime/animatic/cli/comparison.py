@@ -1,0 +1,56 @@
+"""Whether two clips are the same: byte for byte, or picture for picture."""
+
+from __future__ import annotations
+
+import filecmp
+import itertools
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["same_bytes", "same_pixels"]
+
+
+def same_bytes(first: Path, second: Path) -> bool:
+    """Whether two files (or two folders' files, in the order of their names) are equal."""
+    one, other = _files(first), _files(second)
+    return len(one) == len(other) and all(
+        filecmp.cmp(a, b, shallow=False) for a, b in zip(one, other, strict=True)
+    )
+
+
+def same_pixels(first: Path, second: Path) -> bool:
+    """Whether two clips decode to the same pictures, however they are stored."""
+    import numpy as np
+
+    return all(
+        a is not None and b is not None and np.array_equal(a, b)
+        for a, b in itertools.zip_longest(_pictures(first), _pictures(second))
+    )
+
+
+def _files(path: Path) -> list[Path]:
+    """A file; a folder's files; or the numbered neighbours of a PNG or of a pattern."""
+    if path.is_dir():
+        return sorted(path.iterdir())
+    if path.suffix.lower() == ".png":
+        from animatic.sinks.png import sequence
+
+        return sequence(path)
+    return [path]
+
+
+def _pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
+    """uint8 RGB pictures ``[height, width, 3]`` in order."""
+    import imageio.v3 as iio
+
+    if not path.is_dir() and path.suffix.lower() in {".mp4", ".mov"}:
+        yield from iio.imiter(path, plugin="pyav")
+        return
+    for file in _files(path):
+        yield from iio.imiter(file, plugin="pillow", mode="RGB")

@@ -1,0 +1,114 @@
+"""``animatic reproduce``: render a clip again from the record inside it."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from animatic.cli.naming import named_targets
+from animatic.cli.parameters import bundle_option, threads_option
+from animatic.cli.progress import progress_bar
+
+if TYPE_CHECKING:
+    from animatic.record import GenerationRecord
+    from animatic.sinks import Sink
+
+__all__ = ["command"]
+
+
+@click.command("reproduce", short_help="Render a clip again and compare.")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    help="Keep the new clip here, in any format that generate writes; without it, only compare.",
+)
+@bundle_option
+@threads_option
+@click.option("--force", is_flag=True, help="Replace a file of that name.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@click.pass_context
+def command(
+    context: click.Context,
+    *,
+    file: Path,
+    output: str | None,
+    bundle: Path | None,
+    threads: int | None,
+    force: bool,
+    quiet: bool,
+) -> None:
+    """Render the clip in FILE again and say whether it came out the same.
+
+    The exit code is 1 where it did not.
+    """
+    from animatic.cli.comparison import same_bytes, same_pixels
+    from animatic.errors import BundleError
+    from animatic.pipeline import Pipeline
+    from animatic.sinks import read_record
+    from animatic.store import open_bundle
+
+    if output == "-":
+        raise click.UsageError("reproduce reports on standard output; name a file for the clip.")
+    record = read_record(file)
+    opened = open_bundle(bundle, verify=False)
+    if opened.digest != record.bundle_sha256:
+        raise BundleError(
+            f"{file} was made with the bundle {record.bundle_name} {record.bundle_sha256[:12]}, "
+            f"and this is {opened.bundle.name} {opened.digest[:12]}; name the one that made it "
+            "with --bundle."
+        )
+    shot = record.shot()
+    kept = named_targets(Path(output), 1, force=force) if output is not None else []
+    with (
+        tempfile.TemporaryDirectory(prefix="animatic-") as scratch,
+        Pipeline.open(bundle, threads=threads) as pipeline,
+    ):
+        again = Path(scratch) / ("again" + ("" if file.is_dir() else file.suffix))
+        with contextlib.ExitStack() as stack:
+            sinks = [
+                stack.enter_context(_sink(target, pipeline.record(shot), overwrite=force))
+                for target in [again, *kept]
+            ]
+            on_progress = stack.enter_context(progress_bar(str(file), quiet=quiet))
+            for frame in pipeline.generate(shot, on_progress=on_progress):
+                for sink in sinks:
+                    sink.write(frame)
+        verdict: Literal["bytes", "pixels", "different"]
+        if same_bytes(file, again):
+            verdict = "bytes"
+        else:
+            verdict = "pixels" if same_pixels(file, again) else "different"
+    for target in kept:
+        click.echo(target)
+    match verdict:
+        case "bytes":
+            click.echo(f"identical: every byte of {file} came out again")
+        case "pixels":
+            click.echo(
+                f"identical pixels: {file} shows the same, its bytes differ (it was written by "
+                f"animatic {record.animatic_version} or with another encoder)"
+            )
+        case "different":
+            click.echo(f"different: {file} did not come out again on this machine")
+            context.exit(1)
+
+
+def _sink(
+    target: Path, record: GenerationRecord, *, overwrite: bool
+) -> contextlib.AbstractContextManager[Sink]:
+    from animatic.sinks import open_sink
+
+    return open_sink(
+        target,
+        width=record.width,
+        height=record.height,
+        fps=record.rate(),
+        record=record,
+        overwrite=overwrite,
+    )
