@@ -1,0 +1,1 @@
+"""Blockout's networks, in torch: what the trainer trains and the exporter exports."""

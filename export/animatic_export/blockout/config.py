@@ -1,0 +1,31 @@
+"""The shapes of Blockout's networks: stored beside their weights, read by trainer and exporter."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class VaeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Causal video VAE."""
+
+    spatial_factor: int
+    temporal_factor: int
+    latent_channels: int
+    widths: tuple[int, int, int, int]
+    """Channels at 1/2, 1/4, 1/8 and 1/16 of the frame."""
+
+
+class DenoiserConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Diffusion transformer over a clip's latents."""
+
+    latent_channels: int
+    frames: int
+    rows: int
+    columns: int
+    """The latent grid of a clip; one token a cell."""
+    width: int
+    depth: int
+    heads: int
+    text_width: int
+    text_queries: int
+    """Learned queries that pool the prompt's token states into one vector."""

@@ -1,0 +1,148 @@
+"""The recipe `blockout`: its checkpoint and MiniLM's to a whole bundle."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib import resources
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+from animatic.bundle import (
+    SCHEMA_VERSION,
+    Bundle,
+    Conditioning,
+    FileRef,
+    Geometry,
+    LatentStats,
+    LicenceNote,
+    Provenance,
+    SamplerSpec,
+    Size,
+    TextSpec,
+)
+from animatic.store import sha256_file, write_bundle
+from animatic_export.blockout.checkpoint import BlockoutCheckpoint, read_checkpoint
+from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
+from animatic_export.blockout.minilm import load_minilm, minilm_folder
+from animatic_export.blockout.operations import gflop_per_clip
+from animatic_export.graph import GraphPlan, export_graph
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+VERSION = "0"
+MAX_TOKENS = 64
+DESCRIPTION = (
+    "Draws the grey-box stage of a previs shot from a sentence: simple solids, sky, sun and "
+    "camera moves. Trained from nothing on procedural clips."
+)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What an export made."""
+
+    bundle: Path
+    digest: str
+    errors: dict[str, float]
+    """Role -> largest relative error (L2) against torch."""
+
+
+def export_blockout(checkpoint: Path, folder: Path, command: str) -> ExportReport:
+    """Write Blockout's bundle into an empty folder; `command` is recorded as what made it."""
+    trained = read_checkpoint(checkpoint)
+    minilm = minilm_folder()
+    plans = _plans(trained, minilm)
+    graphs = {role: export_graph(plan, folder) for role, plan in plans.items()}
+    shutil.copyfile(minilm / "tokenizer.json", folder / "tokenizer.json")
+    licences = _write_licences(folder)
+    runs = {
+        "text_encoder": 1,
+        "denoiser": len(trained.sigmas),
+        "vae_decoder": trained.denoiser.config.frames,
+    }
+    bundle = Bundle(
+        schema_version=SCHEMA_VERSION,
+        name="blockout",
+        family="blockout",
+        version=VERSION,
+        licence="Apache-2.0",
+        description=DESCRIPTION,
+        provenance=Provenance(
+            source=checkpoint.name,
+            source_sha256=sha256_file(checkpoint),
+            licence="Apache-2.0",
+            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+            command=command,
+            versions={
+                name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")
+            }
+            | {"python": platform.python_version()},
+        ),
+        geometry=_geometry(trained),
+        latents=LatentStats(
+            mean=tuple(trained.vae.mean.tolist()), std=tuple(trained.vae.std.tolist())
+        ),
+        conditioning=Conditioning(text=True, keyframes=True, context=False),
+        text=TextSpec(
+            tokenizer=FileRef(file="tokenizer.json", sha256=sha256_file(folder / "tokenizer.json")),
+            max_tokens=MAX_TOKENS,
+            pad_to_max=False,
+        ),
+        sampler=SamplerSpec(kind="euler", sigmas=trained.sigmas),
+        graphs=tuple(graph.spec for graph in graphs.values()),
+        licences=licences,
+        scores=trained.scores | {"gflop_per_clip": round(gflop_per_clip(plans, runs), 3)},
+    )
+    digest = write_bundle(folder, bundle)
+    return ExportReport(folder, digest, {role: graph.error for role, graph in graphs.items()})
+
+
+def _plans(trained: BlockoutCheckpoint, minilm: Path) -> dict[str, GraphPlan]:
+    config = trained.denoiser.config
+    plans = [
+        text_encoder_plan(load_minilm(minilm / "model.safetensors")),
+        denoiser_plan(trained.denoiser),
+        decoder_plan(
+            trained.vae,
+            config.latent_channels,
+            config.rows,
+            config.columns,
+            trained.vae_config.spatial_factor,
+        ),
+    ]
+    return {plan.role: plan for plan in plans}
+
+
+def _geometry(trained: BlockoutCheckpoint) -> Geometry:
+    clip, vae = trained.clip, trained.vae_config
+    return Geometry(
+        spatial_factor=vae.spatial_factor,
+        temporal_factor=vae.temporal_factor,
+        latent_channels=vae.latent_channels,
+        sizes=(Size(width=clip.width, height=clip.height),),
+        frame_counts=(clip.frames,),
+        block_latent_frames=trained.denoiser.config.frames,
+        native_fps=f"{clip.fps}/1",
+        decoder_trim=vae.temporal_factor - 1,
+    )
+
+
+def _write_licences(folder: Path) -> tuple[LicenceNote, ...]:
+    """Copy the licence texts into the bundle and say what each covers."""
+    source = resources.files("animatic_export") / "licences"
+    target = folder / "licences"
+    target.mkdir()
+    for name in ("Apache-2.0.txt", "all-MiniLM-L6-v2.txt"):
+        (target / name).write_bytes((source / name).read_bytes())
+    return (
+        LicenceNote(component="Blockout", spdx="Apache-2.0", file="licences/Apache-2.0.txt"),
+        LicenceNote(
+            component="all-MiniLM-L6-v2",
+            spdx="Apache-2.0",
+            file="licences/all-MiniLM-L6-v2.txt",
+        ),
+    )

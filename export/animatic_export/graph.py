@@ -1,0 +1,138 @@
+"""One torch module to one ONNX graph, and the proof that both compute the same."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import onnx
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from animatic.bundle import GraphSpec, Role, StatePair, TensorSpec
+from animatic.engine import OnnxRuntimeEngine
+from animatic.store import sha256_file
+from animatic_export.errors import ExportError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+OPSET: Final = 20
+
+
+class ParityError(ExportError):
+    """An exported graph does not compute what its torch module computes."""
+
+
+@dataclass(frozen=True)
+class GraphPlan:
+    """All that is needed to export one graph of a family."""
+
+    role: Role
+    module: nn.Module
+    example: tuple[Tensor, ...]
+    """Example inputs, in the order of `inputs`; parity is measured on them too."""
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    precision: str
+    shrink: Callable[[ModelProto], ModelProto]
+    """How the weights are stored (see `weights`)."""
+    tolerance: float
+    """Largest allowed relative error (L2) against torch; each output for itself."""
+    states: tuple[StatePair, ...] = ()
+
+
+@dataclass(frozen=True)
+class ExportedGraph:
+    """A graph in the bundle, and how far it is from torch."""
+
+    spec: GraphSpec
+    error: float
+    """Largest relative error (L2) over the outputs."""
+
+
+def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
+    """Write `folder/<role>.onnx` and check it against torch on the example; ParityError if off."""
+    path = folder / f"{plan.role}.onnx"
+    onnx.save(plan.shrink(to_onnx(plan)), path)
+    spec = GraphSpec(
+        role=plan.role,
+        file=path.name,
+        sha256=sha256_file(path),
+        precision=plan.precision,
+        inputs=plan.inputs,
+        outputs=plan.outputs,
+        states=plan.states,
+    )
+    return ExportedGraph(spec, _parity(plan, path, spec))
+
+
+def to_onnx(plan: GraphPlan) -> ModelProto:
+    """Return the float32 ONNX model of a plan's module."""
+    program = torch.onnx.export(
+        plan.module.eval(),
+        plan.example,
+        input_names=[tensor.name for tensor in plan.inputs],
+        output_names=[tensor.name for tensor in plan.outputs],
+        dynamic_shapes=_dynamic_shapes(plan),
+        opset_version=OPSET,
+        dynamo=True,
+        verbose=False,
+    )
+    assert program is not None  # it is, with dynamo
+    model: ModelProto = program.model_proto
+    # Names of files and lines of the machine that exported are no one else's business.
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+    del model.graph.metadata_props[:]
+    del model.graph.value_info[:]
+    return model
+
+
+def _dynamic_shapes(plan: GraphPlan) -> tuple[object, ...]:
+    """Name the dynamic axes, nested as the module's own arguments are."""
+    shapes = [
+        {n: axis for n, axis in enumerate(tensor.shape) if isinstance(axis, str)}
+        for tensor in plan.inputs
+    ]
+    parameters = inspect.signature(plan.module.forward).parameters.values()
+    named = sum(p.kind is not inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    if any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters):
+        return (*shapes[:named], tuple(shapes[named:]))
+    return tuple(shapes)
+
+
+@torch.no_grad()
+def _parity(plan: GraphPlan, path: Path, spec: GraphSpec) -> float:
+    wanted = plan.module(*plan.example)
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    stateless = GraphSpec(
+        role=spec.role,
+        file=spec.file,
+        sha256=spec.sha256,
+        precision=spec.precision,
+        inputs=spec.inputs,
+        outputs=spec.outputs,
+    )
+    feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, plan.example, strict=True)}
+    engine = OnnxRuntimeEngine(path, stateless)
+    made: Mapping[str, np.ndarray] = engine.run(feeds)
+    engine.close()
+    worst = 0.0
+    for tensor, torch_value in zip(plan.outputs, wanted, strict=True):
+        reference = torch_value.numpy()
+        error = float(
+            np.linalg.norm(made[tensor.name] - reference) / (np.linalg.norm(reference) + 1e-12)
+        )
+        if not error <= plan.tolerance:
+            raise ParityError(
+                f"The exported {plan.role} is off by {error:.2e} in {tensor.name} and "
+                f"{plan.tolerance:.0e} is allowed: the export is wrong, please report it."
+            )
+        worst = max(worst, error)
+    return worst

@@ -1,0 +1,1 @@
+"""How the built-in model Blockout is made: world, VAE, denoiser, distillation, scores."""

@@ -1,0 +1,89 @@
+"""Training by the clock: a stage lasts so many minutes, and stopping it loses little.
+
+A stage's learning rate follows the share of its minutes that is used, and the minutes used so far
+are kept in its checkpoint; so a stage that was stopped goes on where it was, and a stage on a
+faster machine simply sees more clips.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from math import cos, pi
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+log = logging.getLogger("animatic_training")
+
+CHECKPOINT_SECONDS = 120.0
+LOG_SECONDS = 20.0
+
+
+@dataclass
+class Budget:
+    """A stage's clock: iterate it, one turn a step, until the minutes are used."""
+
+    minutes: float
+    used: float = 0.0
+    """Seconds used, over all runs."""
+    step: int = 0
+    save: Callable[[], None] | None = None
+    """Writes the stage's checkpoint; called every two minutes and at the end."""
+    _figures: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def share(self) -> float:
+        """Share of the minutes used, 0 to 1."""
+        return min(self.used / (60 * self.minutes), 1.0)
+
+    def rate(self, *, warm: float = 0.02, floor: float = 0.02) -> float:
+        """Return the learning rate's factor: a short warm-up, then a cosine down to `floor`."""
+        if self.share < warm:
+            return max(self.share / warm, 0.02)
+        done = (self.share - warm) / (1 - warm)
+        return floor + (1 - floor) * 0.5 * (1 + cos(pi * done))
+
+    def note(self, **figures: float) -> None:
+        """Remember figures for the next log line, as running means."""
+        for name, value in figures.items():
+            self._figures[name] = 0.95 * self._figures.get(name, value) + 0.05 * value
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield the number of every step until the minutes are used; save on the way."""
+        saved = logged = last = time.monotonic()
+        while self.share < 1.0:
+            yield self.step
+            self.step += 1
+            now = time.monotonic()
+            self.used += now - last
+            last = now
+            if now - logged > LOG_SECONDS:
+                logged = now
+                text = " ".join(f"{k}={v:.4f}" for k, v in self._figures.items())
+                log.info("step %d %.0f%% %s", self.step, 100 * self.share, text)
+            if self.save and now - saved > CHECKPOINT_SECONDS:
+                self.save()
+                saved = last = time.monotonic()
+        if self.save:
+            self.save()
+
+
+def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Save beside, then rename: a checkpoint of that name is always whole."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    torch.save(state, temporary)
+    temporary.replace(path)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any] | None:
+    """Read a checkpoint made by `write_checkpoint`, or None where there is none."""
+    if not path.exists():
+        return None
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state

@@ -1,0 +1,139 @@
+"""Distil the guided many-step teacher into a few Euler steps without guidance.
+
+The student's noise levels cut the teacher's path into windows. In each window the guided teacher
+takes several Euler steps; the student, at the window's start, learns the one straight velocity
+that lands where the teacher did (piecewise rectified flow, PeRFlow, arXiv:2405.07510). The path
+starts at pure noise and runs on from the teacher's own points, so the student sees just what it
+will see when it samples, and no clip of the data is needed.
+"""
+
+from __future__ import annotations
+
+import logging
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from animatic_export.blockout.denoiser import Denoiser
+from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
+from animatic_training.muon import optimisers, set_rates
+from animatic_training.sampling import GuidedVelocity, euler
+from animatic_training.text import CaptionEncoder
+from animatic_training.train_denoiser import Ema, block_matrices
+from animatic_training.world.attributes import sample_attributes
+from animatic_training.world.captions import write_caption
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from animatic_training.config import Config
+
+log = logging.getLogger("animatic_training")
+
+
+def load_denoiser(config: Config, path: Path, device: torch.device) -> Denoiser:
+    """Return the averaged weights of a denoiser or student checkpoint."""
+    state = read_checkpoint(path)
+    if state is None:
+        raise FileNotFoundError(f"There is no {path}: run the stage that makes it first.")
+    denoiser = Denoiser(config.denoiser_config).to(device)
+    denoiser.load_state_dict(state["ema"])
+    return denoiser.eval()
+
+
+class _Objective(nn.Module):
+    def __init__(self, student: Denoiser) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(
+        self, latents: Tensor, sigma: Tensor, states: Tensor, mask: Tensor, target: Tensor
+    ) -> Tensor:
+        times = (1000 * sigma).expand(len(latents), latents.shape[2])
+        with torch.autocast(latents.device.type, dtype=torch.bfloat16):
+            velocity = self.student(latents, times, states, mask)
+        return F.mse_loss(velocity.float(), target)
+
+
+class Lesson(NamedTuple):
+    """One step of the student: where it stands, for which prompts, and where it must go."""
+
+    window: int
+    sigma: float
+    latents: Tensor  # float32 [B, C, T, h, w] on the teacher's path
+    states: Tensor  # float32 [B, L, 384]
+    mask: Tensor  # bool [B, L]
+    velocity: Tensor  # shaped as the latents: straight to where the teacher lands
+
+
+def lessons(
+    config: Config, teacher: Denoiser, encoder: CaptionEncoder, rng: np.random.Generator
+) -> Iterator[Lesson]:
+    """Walk the guided teacher from noise to clips, batch after batch; a lesson each window."""
+    settings = config.distill
+    while True:
+        captions = [write_caption(sample_attributes(rng), rng) for _ in range(settings.batch)]
+        velocity = GuidedVelocity(teacher, encoder, captions, settings.guidance)
+        states, mask = encoder(captions)
+        latents = torch.randn(settings.batch, *config.latent_shape, device=states.device)
+        for window, (start, end) in enumerate(pairwise([*settings.sigmas, 0.0])):
+            levels = np.linspace(start, end, settings.teacher_substeps[window] + 1).tolist()
+            landed = euler(velocity, latents, levels)
+            straight = (latents - landed) / (start - end)
+            yield Lesson(window, start, latents, states, mask, straight)
+            latents = landed
+
+
+def distill(config: Config, run: Path, device: torch.device) -> Denoiser:
+    """Train the student for the configured minutes, resuming from `run/student.pt`."""
+    torch.manual_seed(config.data.seed + 4)
+    settings = config.distill
+    teacher = load_denoiser(config, run / "denoiser.pt", device)
+    student = load_denoiser(config, run / "denoiser.pt", device).train()
+    objective = _Objective(student)
+    ema = Ema(student, settings.ema)
+    optimiser_list = optimisers(
+        student,
+        muon_rate=settings.learning_rate,
+        adam_rate=settings.adam_learning_rate,
+        matrices=block_matrices(student),
+    )
+    budget = Budget(settings.minutes)
+    path = run / "student.pt"
+    if state := read_checkpoint(path):
+        student.load_state_dict(state["student"])
+        ema.module.load_state_dict(state["ema"])
+        for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
+            optimiser.load_state_dict(own)
+        budget.used, budget.step = state["used"], state["step"]
+    budget.save = lambda: write_checkpoint(
+        path,
+        {
+            "student": student.state_dict(),
+            "ema": ema.module.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
+            "used": budget.used,
+            "step": budget.step,
+        },
+    )
+    rng = np.random.default_rng((config.data.seed, 4, budget.step))
+    encoder = CaptionEncoder(config.train.max_tokens, device)
+    step_loss = torch.compile(objective, disable=not config.compile)
+    walk = lessons(config, teacher, encoder, rng)
+    for step, lesson in zip(budget, walk, strict=False):
+        sigma = torch.tensor(lesson.sigma, device=device)
+        loss = step_loss(lesson.latents, sigma, lesson.states, lesson.mask, lesson.velocity)
+        set_rates(optimiser_list, budget.rate())
+        student.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
+        for optimiser in optimiser_list:
+            optimiser.step()
+        ema.update(student, step)
+        budget.note(**{f"window{lesson.window}": loss.item()})
+    return ema.module

@@ -1,0 +1,152 @@
+"""The stages of training, in order. Each resumes where it stopped and is skipped when done."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+
+from animatic_export.blockout.vae import VideoVae
+from animatic_training.budget import read_checkpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from animatic_training.config import Config
+
+log = logging.getLogger("animatic_training")
+
+SCORED_PROMPTS = 500
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where a training run keeps its files, and what it computes on."""
+
+    config: Config
+    run: Path
+    device: torch.device
+
+    @property
+    def data(self) -> Path:
+        """The folder of rendered shards and their latents."""
+        return self.run / "data"
+
+    def vae(self) -> VideoVae:
+        """Return the trained VAE."""
+        vae = VideoVae(self.config.vae).to(self.device)
+        state = read_checkpoint(self.run / "vae.pt")
+        if state is None:
+            raise StageError("There is no trained VAE yet: run the stage `vae` first.")
+        vae.load_state_dict(state["model"])
+        vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return vae.eval()
+
+
+class StageError(Exception):
+    """A stage lacks what an earlier one makes; the message names that stage."""
+
+
+def run_render(place: Workplace) -> None:
+    """Render every missing shard, on all cores."""
+    from animatic_training.dataset import render_all
+
+    for number in render_all(place.config, place.data, os.cpu_count() or 1):
+        log.info("shard %d is there", number)
+
+
+def run_vae(place: Workplace) -> None:
+    """Train the VAE and score it on held-out renders."""
+    from animatic_training.dataset import clips_path, ready_shards
+    from animatic_training.train_vae import score_vae, train_vae
+
+    train_vae(place.config, place.data, place.run, place.device)
+    held_out = ready_shards(place.config, place.data, held_out=True)[0]
+    clips = np.load(clips_path(place.data, held_out), mmap_mode="r")[:200]
+    merge_scores(place.run, score_vae(place.vae(), clips, place.device))
+
+
+def run_latents(place: Workplace) -> None:
+    """Encode every shard that is there."""
+    from animatic_training.dataset import ready_shards
+    from animatic_training.latents import encode_shard
+
+    vae = place.vae()
+    for number in ready_shards(place.config, place.data):
+        encode_shard(vae, place.data, number, place.device)
+        log.info("latents of shard %d are there", number)
+
+
+def run_denoiser(place: Workplace) -> None:
+    """Train the many-step teacher."""
+    from animatic_training.train_denoiser import train_denoiser
+
+    train_denoiser(place.config, place.data, place.run, place.device)
+
+
+def run_distill(place: Workplace) -> None:
+    """Distil the guided teacher into few steps."""
+    from animatic_training.distill import distill
+
+    distill(place.config, place.run, place.device)
+
+
+def run_probe(place: Workplace) -> None:
+    """Train the probe and score it on held-out renders."""
+    from animatic_training.dataset import clips_path, labels_path, ready_shards
+    from animatic_training.probe import accuracy, read_clips, save_probe, train_probe
+
+    probe = train_probe(place.config, place.data, place.run, place.vae(), place.device)
+    save_probe(probe, place.run / "probe.safetensors")
+    held_out = ready_shards(place.config, place.data, held_out=True)[0]
+    readings = read_clips(probe, np.load(clips_path(place.data, held_out)), place.device)
+    shares = accuracy(readings, np.load(labels_path(place.data, held_out)))
+    merge_scores(place.run, {f"probe_renders_{name}": share for name, share in shares.items()})
+
+
+def run_score(place: Workplace) -> None:
+    """Score teacher and student with the probe on unseen prompts."""
+    from animatic_training.probe import load_probe
+    from animatic_training.score import score_models
+
+    probe = load_probe(place.run / "probe.safetensors", place.config.clip.frames)
+    scores = score_models(place.config, place.run, place.vae(), probe, SCORED_PROMPTS)
+    merge_scores(place.run, scores)
+
+
+def run_checkpoint(place: Workplace) -> None:
+    """Write the checkpoint that `animatic export blockout` reads."""
+    from animatic_training.checkpoint import write_release
+    from animatic_training.distill import load_denoiser
+
+    student = load_denoiser(place.config, place.run / "student.pt", place.device)
+    write_release(place.config, place.vae(), student, place.run)
+
+
+STAGES: Final[dict[str, Callable[[Workplace], None]]] = {
+    "render": run_render,
+    "vae": run_vae,
+    "latents": run_latents,
+    "denoiser": run_denoiser,
+    "distill": run_distill,
+    "probe": run_probe,
+    "score": run_score,
+    "checkpoint": run_checkpoint,
+}
+
+
+def merge_scores(run: Path, scores: dict[str, float]) -> None:
+    """Add figures to `run/scores.json`."""
+    path = run / "scores.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known.update({name: round(value, 4) for name, value in scores.items()})
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    temporary.replace(path)
+    log.info("%s", scores)
