@@ -83,7 +83,8 @@ def to_onnx(plan: GraphPlan) -> ModelProto:
         dynamo=True,
         verbose=False,
     )
-    assert program is not None  # it is, with dynamo
+    if program is None:
+        raise ExportError(f"torch exported no program for the {plan.role}: please report it.")
     model: ModelProto = program.model_proto
     # Names of files and lines of the machine that exported are no one else's business.
     for node in model.graph.node:
@@ -91,7 +92,30 @@ def to_onnx(plan: GraphPlan) -> ModelProto:
         node.doc_string = ""
     del model.graph.metadata_props[:]
     del model.graph.value_info[:]
+    _name_weights(model, plan.module)
     return model
+
+
+def _name_weights(model: ModelProto, module: nn.Module) -> None:
+    """Give transposed weights their parameter's name and ".T"; the exporter calls them val_7.
+
+    So a bundle can be read back into torch (see `weights.read_weights`).
+    """
+    names = {
+        weight.detach().t().contiguous().numpy().tobytes(): f"{name}.T"
+        for name, weight in module.named_parameters()
+        if weight.dim() == 2
+    }
+    renamed = {
+        tensor.name: names[tensor.raw_data]
+        for tensor in model.graph.initializer
+        if len(tensor.dims) == 2 and tensor.raw_data in names
+    }
+    for tensor in model.graph.initializer:
+        tensor.name = renamed.get(tensor.name, tensor.name)
+    for node in model.graph.node:
+        for place, name in enumerate(node.input):
+            node.input[place] = renamed.get(name, name)
 
 
 def _dynamic_shapes(plan: GraphPlan) -> tuple[object, ...]:

@@ -15,6 +15,8 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 SMALLEST: Final = 2048
 """Elements below which a weight stays as it is: biases, norms, tables of constants."""
+GROUP: Final = 64
+"""Weights that share one scale: an outlier spoils the precision of its group alone."""
 
 
 def store_half(model: ModelProto) -> ModelProto:
@@ -32,11 +34,24 @@ def store_half(model: ModelProto) -> ModelProto:
     return result
 
 
-def store_int8(model: ModelProto) -> ModelProto:
-    """Store every large float32 matrix as symmetric int8 with one scale an output.
+def read_weights(model: ModelProto) -> dict[str, np.ndarray]:
+    """Return the float32 weights of a graph stored by `store_half`, under their torch names."""
+    weights: dict[str, np.ndarray] = {}
+    for tensor in model.graph.initializer:
+        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+            continue
+        array = numpy_helper.to_array(tensor).astype(np.float32)
+        name = tensor.name.removesuffix(".half")
+        weights[name.removesuffix(".T")] = array.T if name.endswith(".T") else array
+    return weights
 
-    A matrix that is only gathered from (an embedding) is gathered in int8, one scale a row, so
-    that it stays narrow in memory too.
+
+def store_int8(model: ModelProto) -> ModelProto:
+    """Store every large float32 matrix as symmetric int8 with a scale for every `GROUP` weights.
+
+    Groups run along the summed axis of a matrix product. A matrix that is only gathered from (an
+    embedding) has its groups along its rows and is gathered in int8, so that it stays narrow in
+    memory too.
     """
     result = _copy(model)
     widen: list[NodeProto] = []
@@ -45,24 +60,44 @@ def store_int8(model: ModelProto) -> ModelProto:
         if not _is_large(tensor) or len(tensor.dims) != 2:
             continue
         array = numpy_helper.to_array(tensor)
-        name = tensor.name
+        name, (rows, columns) = tensor.name, array.shape
         users = [node for node in result.graph.node if name in node.input]
-        if all(node.op_type == "Gather" and node.input[0] == name for node in users):
-            scale = _scale(array, axis=1)
+        gathered = all(node.op_type == "Gather" and node.input[0] == name for node in users)
+        if gathered:
+            grouped = array.reshape(rows, -1, _group(columns))
+            scale = _scale(grouped, axis=2)
             for node in users:
                 _gather_narrow(result, node, name)
+            added.append(_shape(f"{name}.shape", (0, 0, columns)))
         else:
-            scale = _scale(array, axis=0)
-            widen += [
-                helper.make_node("Cast", [f"{name}.int8"], [f"{name}.wide"], to=TensorProto.FLOAT),
-                helper.make_node("Mul", [f"{name}.wide", f"{name}.scale"], [name]),
-            ]
-        narrow = np.clip(np.rint(array / scale), -127, 127).astype(np.int8)
+            grouped = array.reshape(-1, _group(rows), columns)
+            scale = _scale(grouped, axis=1)
+            widen += _widened(f"{name}.int8", f"{name}.scale", name, f"{name}.shape", name)
+            added.append(_shape(f"{name}.shape", (rows, columns)))
+        narrow = np.clip(np.rint(grouped / scale.astype(np.float32)), -127, 127).astype(np.int8)
         tensor.CopyFrom(numpy_helper.from_array(narrow, f"{name}.int8"))
-        added.append(numpy_helper.from_array(scale.astype(np.float32), f"{name}.scale"))
+        added.append(numpy_helper.from_array(scale, f"{name}.scale"))
     result.graph.initializer.extend(added)
     _prepend(result, widen)
     return result
+
+
+def _group(length: int) -> int:
+    return GROUP if length % GROUP == 0 else length
+
+
+def _shape(name: str, shape: tuple[int, ...]) -> TensorProto:
+    return numpy_helper.from_array(np.array(shape, np.int64), name)
+
+
+def _widened(narrow: str, scale: str, stem: str, shape: str, output: str) -> list[NodeProto]:
+    """Nodes from int8 and its scales to float32 of the given shape."""
+    return [
+        helper.make_node("Cast", [narrow], [f"{stem}.wide"], to=TensorProto.FLOAT),
+        helper.make_node("Cast", [scale], [f"{stem}.step"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", [f"{stem}.wide", f"{stem}.step"], [f"{stem}.grouped"]),
+        helper.make_node("Reshape", [f"{stem}.grouped", shape], [output]),
+    ]
 
 
 def _copy(model: ModelProto) -> ModelProto:
@@ -75,10 +110,12 @@ def _is_large(tensor: TensorProto) -> bool:
     return tensor.data_type == TensorProto.FLOAT and int(np.prod(tensor.dims)) >= SMALLEST
 
 
-def _scale(array: np.ndarray, axis: int) -> np.ndarray:
-    """Return what one step is worth, so that the largest of each row or column is 127 steps."""
-    scale: np.ndarray = np.abs(array).max(axis=axis, keepdims=True) / 127
-    return np.maximum(scale, 1e-12)
+def _scale(grouped: np.ndarray, axis: int) -> np.ndarray:
+    """Return what one step is worth, float16, so that a group's largest weight is 127 steps."""
+    steps = np.abs(grouped).max(axis=axis, keepdims=True) / 127
+    # Rounded up in float16, so that the largest weight never needs a 128th step.
+    half = np.nextafter(steps.astype(np.float16), np.float16(np.inf))
+    return np.maximum(half, np.float16(1e-6))
 
 
 def _gather_narrow(model: ModelProto, node: NodeProto, name: str) -> None:
@@ -86,9 +123,8 @@ def _gather_narrow(model: ModelProto, node: NodeProto, name: str) -> None:
     indices, output = node.input[1], node.output[0]
     parts = [
         helper.make_node("Gather", [f"{name}.int8", indices], [f"{output}.int8"], axis=0),
-        helper.make_node("Cast", [f"{output}.int8"], [f"{output}.wide"], to=TensorProto.FLOAT),
         helper.make_node("Gather", [f"{name}.scale", indices], [f"{output}.scale"], axis=0),
-        helper.make_node("Mul", [f"{output}.wide", f"{output}.scale"], [output]),
+        *_widened(f"{output}.int8", f"{output}.scale", output, f"{name}.shape", output),
     ]
     place = list(model.graph.node).index(node)
     nodes = [*model.graph.node[:place], *parts, *model.graph.node[place + 1 :]]

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from animatic_export.blockout.config import DenoiserConfig
-from animatic_export.blockout.denoiser import Denoiser, timestep_embedding
 from torch import Tensor
 
-from tests.training.toy import shake
+from animatic_export.blockout.config import DenoiserConfig
+from animatic_export.blockout.denoiser import Denoiser, timestep_embedding
+from tests.training.toy import assert_near, shake
 
 BATCH, CHANNELS, FRAMES, ROWS, COLUMNS, TOKENS = 2, 8, 3, 2, 4, 7
 CONFIG = DenoiserConfig(
@@ -20,7 +20,6 @@ CONFIG = DenoiserConfig(
     text_width=384,
     text_queries=3,
 )
-CLOSE = {"rtol": 1e-4, "atol": 1e-4}
 
 
 @pytest.fixture
@@ -63,7 +62,7 @@ def test_padding_is_not_seen(denoiser: Denoiser, inputs: tuple[Tensor, Tensor, T
     mask[:, TOKENS:] = False
     padded = torch.cat([states, 50 * torch.randn(BATCH, 4, 384)], dim=1)
     velocity = denoiser(latents, timesteps, padded, mask)
-    torch.testing.assert_close(velocity, denoiser(latents, timesteps, states), **CLOSE)
+    assert_near(velocity, denoiser(latents, timesteps, states))
     everything = denoiser(latents, timesteps, padded)
     assert (everything - velocity).abs().max() > 0.01
 
@@ -77,7 +76,7 @@ def test_clips_of_a_batch_do_not_see_each_other(
     together = denoiser(*inputs, mask)
     for n in range(BATCH):
         alone = denoiser(*(part[n : n + 1] for part in inputs), mask[n : n + 1])
-        torch.testing.assert_close(together[n : n + 1], alone, **CLOSE)
+        assert_near(together[n : n + 1], alone)
 
 
 @torch.no_grad()

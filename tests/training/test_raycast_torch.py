@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+
 from animatic_training.world.attributes import PLACES, ShotAttributes, sample_attributes
 from animatic_training.world.raycast import render
 from animatic_training.world.raycast_torch import render_batch

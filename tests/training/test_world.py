@@ -4,6 +4,9 @@ from dataclasses import astuple, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from animatic_training.dataset import mirrored_labels
 from animatic_training.world.attributes import (
     ACTIONS,
@@ -20,8 +23,6 @@ from animatic_training.world.attributes import (
 )
 from animatic_training.world.raycast import render
 from animatic_training.world.scene import build_scene
-from hypothesis import given
-from hypothesis import strategies as st
 
 COUNTS = [len(classes) for classes in CLASSES.values()]
 
@@ -56,7 +57,8 @@ def subject_pixels(attributes: ShotAttributes) -> np.ndarray:
     The same scene with the subject in another colour differs there and nowhere else.
     """
     other = replace(attributes, colour=(attributes.colour + 4) % len(COLOURS))
-    return (draw(attributes) != draw(other)).any(axis=-1)
+    differs: np.ndarray = (draw(attributes) != draw(other)).any(axis=-1)
+    return differs
 
 
 def centre(mask: np.ndarray) -> float:

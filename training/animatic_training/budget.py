@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from animatic_training.atomic import whole_file
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
@@ -76,9 +78,8 @@ class Budget:
 
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Save beside, then rename: a checkpoint of that name is always whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    torch.save(state, temporary)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        torch.save(state, temporary)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

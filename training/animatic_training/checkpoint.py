@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import msgspec
 from safetensors.torch import save_file
 
+from animatic_training.atomic import whole_file
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -30,7 +32,6 @@ def write_release(config: Config, vae: VideoVae, student: Denoiser, run: Path) -
         "scores": scores.read_text() if scores.exists() else "{}",
     }
     path = run / "blockout.safetensors"
-    temporary = path.with_suffix(".tmp")
-    save_file({n: v.half().contiguous().cpu() for n, v in tensors.items()}, temporary, metadata)
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        save_file({n: v.half().contiguous().cpu() for n, v in tensors.items()}, temporary, metadata)
     return path

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from animatic_export.blockout.config import DenoiserConfig, VaeConfig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SPATIAL_FACTOR: Final = 16
+"""Pixels a latent cell: the VAE halves the picture four times."""
 
 
 class ClipConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,18 +168,41 @@ def load_config(name_or_path: str) -> Config:
 
 
 def _check(config: Config) -> None:
+    for problem in _problems(config):
+        raise ConfigError(f"The configuration contradicts itself: {problem}.")
+
+
+def _problems(config: Config) -> Iterator[str]:
     vae, clip = config.vae, config.clip
-    if clip.width % vae.spatial_factor or clip.height % vae.spatial_factor:
-        raise ConfigError(
-            f"The clip's {clip.width}x{clip.height} pixels must be multiples of the VAE's "
-            f"spatial factor {vae.spatial_factor}."
-        )
+    if vae.spatial_factor != SPATIAL_FACTOR:
+        yield f"the VAE's spatial factor is {SPATIAL_FACTOR} by construction"
+    if clip.width % SPATIAL_FACTOR or clip.height % SPATIAL_FACTOR:
+        yield f"the clip's {clip.width}x{clip.height} pixels must be multiples of {SPATIAL_FACTOR}"
     if (clip.frames - 1) % vae.temporal_factor:
-        raise ConfigError(
-            f"The clip's {clip.frames} frames must be 1 more than a multiple of the VAE's "
-            f"temporal factor {vae.temporal_factor}."
+        yield (
+            f"the clip's {clip.frames} frames must be 1 more than a multiple of the VAE's "
+            f"temporal factor {vae.temporal_factor}"
         )
-    if len(config.distill.sigmas) != len(config.distill.teacher_substeps):
-        raise ConfigError("The distillation needs one number of teacher substeps for each sigma.")
+    a, b, c, d = vae.widths
+    pairs = {
+        "12 * temporal_factor by widths[0], both ways": (12 * vae.temporal_factor, a),
+        "4 * widths[0] by widths[1]": (4 * a, b),
+        "4 * widths[1] by widths[2]": (4 * b, c),
+        "4 * widths[2] by widths[3]": (4 * c, d),
+        "widths[3] by latent_channels": (d, vae.latent_channels),
+    }
+    for words, (whole, part) in pairs.items():
+        if whole % part:
+            yield f"the VAE's shortcuts must divide {words}"
     if config.denoiser.width % config.denoiser.heads:
-        raise ConfigError("The denoiser's width must be a multiple of its heads.")
+        yield "the denoiser's width must be a multiple of its heads"
+    sigmas = config.distill.sigmas
+    if len(sigmas) != len(config.distill.teacher_substeps):
+        yield "the distillation needs one number of teacher substeps for each sigma"
+    if sigmas[:1] != (1.0,) or any(a <= b for a, b in pairwise([*sigmas, 0.0])):
+        yield "the distillation's sigmas must descend from 1 and stay above 0"
+    stages = (config.vae_training, config.probe, config.train, config.distill)
+    if any(stage.minutes <= 0 or stage.batch < 1 for stage in stages):
+        yield "every stage needs minutes above 0 and a batch of at least 1"
+    if max(config.vae_training.batch, config.probe.batch) > config.data.clips_per_shard:
+        yield "a shard must hold at least one batch of the VAE and of the probe"

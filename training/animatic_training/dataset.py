@@ -8,12 +8,13 @@ Shards from `HELD_OUT_FIRST` on hold only combinations kept out of training.
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from animatic_training.atomic import whole_file
 from animatic_training.world.attributes import CLASSES, sample_attributes
 from animatic_training.world.raycast import render
 from animatic_training.world.scene import build_scene
@@ -73,7 +74,9 @@ def render_all(config: Config, folder: Path, workers: int) -> Iterator[int]:
     folder.mkdir(parents=True, exist_ok=True)
     train, held_out = shard_numbers(config)
     order = train[:1] + held_out + train[1:]
-    with ProcessPoolExecutor(workers) as pool:
+    # Spawned: forking a process in which torch has threads is not safe.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
         jobs = [pool.submit(render_shard, config, folder, n) for n in order]
         for number, job in zip(order, jobs, strict=True):
             job.result()
@@ -82,12 +85,8 @@ def render_all(config: Config, folder: Path, workers: int) -> Iterator[int]:
 
 def save_array(path: Path, array: np.ndarray) -> None:
     """Write an array beside its name, then rename: a file of that name is always whole."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with whole_file(path) as temporary, temporary.open("wb") as file:
         np.save(file, array)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
 
 
 def mirrored_labels(labels: np.ndarray) -> np.ndarray:

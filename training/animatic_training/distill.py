@@ -9,6 +9,7 @@ will see when it samples, and no clip of the data is needed.
 
 from __future__ import annotations
 
+import copy
 import logging
 from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
@@ -18,7 +19,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic_export.blockout.denoiser import Denoiser
 from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
 from animatic_training.muon import optimisers, set_rates
 from animatic_training.sampling import GuidedVelocity, euler
@@ -31,19 +31,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from animatic_export.blockout.denoiser import Denoiser
     from animatic_training.config import Config
 
 log = logging.getLogger("animatic_training")
-
-
-def load_denoiser(config: Config, path: Path, device: torch.device) -> Denoiser:
-    """Return the averaged weights of a denoiser or student checkpoint."""
-    state = read_checkpoint(path)
-    if state is None:
-        raise FileNotFoundError(f"There is no {path}: run the stage that makes it first.")
-    denoiser = Denoiser(config.denoiser_config).to(device)
-    denoiser.load_state_dict(state["ema"])
-    return denoiser.eval()
 
 
 class _Objective(nn.Module):
@@ -89,12 +80,11 @@ def lessons(
             latents = landed
 
 
-def distill(config: Config, run: Path, device: torch.device) -> Denoiser:
+def distill(config: Config, teacher: Denoiser, run: Path, device: torch.device) -> Denoiser:
     """Train the student for the configured minutes, resuming from `run/student.pt`."""
     torch.manual_seed(config.data.seed + 4)
     settings = config.distill
-    teacher = load_denoiser(config, run / "denoiser.pt", device)
-    student = load_denoiser(config, run / "denoiser.pt", device).train()
+    student = copy.deepcopy(teacher).train()
     objective = _Objective(student)
     ema = Ema(student, settings.ema)
     optimiser_list = optimisers(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,7 +31,7 @@ class LatentSet:
 
 def encode_shard(vae: VideoVae, data: Path, shard: int, device: torch.device) -> None:
     """Write one shard's latents, float16 [2N, C, T, h, w]: the clips, then their mirror images."""
-    path = latents_path(data, shard)
+    path = latents_path(data, shard, vae)
     if path.exists():
         return
     clips = np.load(clips_path(data, shard), mmap_mode="r")
@@ -44,17 +45,22 @@ def encode_shard(vae: VideoVae, data: Path, shard: int, device: torch.device) ->
     save_array(path, torch.cat(parts).numpy())
 
 
-def latents_path(folder: Path, shard: int) -> Path:
-    """Return where a shard's latents are."""
-    return folder / f"latents-{shard:04d}.npy"
+def latents_path(folder: Path, shard: int, vae: VideoVae) -> Path:
+    """Return where a shard's latents by this very VAE are; another VAE's are another file."""
+    weights = (tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
+    digest = hashlib.sha256(b"".join(weights)).hexdigest()[:8]
+    return folder / f"latents-{digest}-{shard:04d}.npy"
 
 
-def load_latents(data: Path, shards: list[int]) -> LatentSet:
-    """Read the latents of shards that have them."""
+def load_latents(data: Path, shards: list[int], vae: VideoVae) -> LatentSet:
+    """Read the latents of shards that have them; FileNotFoundError if none has."""
     latents, labels = [], []
     for shard in shards:
-        if latents_path(data, shard).exists():
-            latents.append(torch.from_numpy(np.load(latents_path(data, shard))))
+        path = latents_path(data, shard, vae)
+        if path.exists():
+            latents.append(torch.from_numpy(np.load(path)))
             own = np.load(labels_path(data, shard))
             labels.append(np.concatenate([own, mirrored_labels(own)]))
+    if not latents:
+        raise FileNotFoundError(f"{data} holds no latents by this VAE.")
     return LatentSet(torch.cat(latents), np.concatenate(labels))

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
 from animatic_training.dataset import clips_path, labels_path, mirrored_labels, ready_shards
-from animatic_training.world.attributes import CLASSES
+from animatic_training.world.attributes import CLASSES, ShotAttributes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -168,5 +168,8 @@ def _draw(
     pixels, wanted = np.array(shards[pick][rows]), labels[pick][rows]
     if rng.random() < 0.5:
         pixels, wanted = np.ascontiguousarray(pixels[:, :, :, ::-1]), mirrored_labels(wanted)
+    # A mirror image may fall on a combination of the score set: it is not learnt from.
+    kept = np.array([not ShotAttributes(*row).held_out for row in wanted.tolist()])
+    pixels, wanted = pixels[kept], wanted[kept]
     video = torch.from_numpy(pixels).to(device).permute(0, 1, 4, 2, 3).float() / 255
     return video, torch.from_numpy(wanted).to(device)

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from animatic_training.distill import load_denoiser
 from animatic_training.probe import Probe, accuracy, read_clips
 from animatic_training.sampling import GuidedVelocity, euler, shifted_sigmas
 from animatic_training.text import CaptionEncoder
@@ -22,9 +21,9 @@ from animatic_training.world.attributes import ShotAttributes, sample_attributes
 from animatic_training.world.captions import write_caption
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
 
+    from animatic_export.blockout.denoiser import Denoiser
     from animatic_export.blockout.vae import VideoVae
     from animatic_training.config import Config
 
@@ -90,31 +89,30 @@ def generate_clips(
 
 
 def score_models(
-    config: Config, run: Path, vae: VideoVae, probe: Probe, count: int
+    config: Config, models: Mapping[str, Denoiser], vae: VideoVae, probe: Probe, count: int
 ) -> dict[str, float]:
-    """Score the guided teacher at many steps and the student at its own."""
+    """Score the guided `teacher` at many steps and the `student` at its own.
+
+    Returns shares such as ``teacher_subject`` and ``student_all``, 0 to 1.
+    """
     device = vae.mean.device
     encoder = CaptionEncoder(config.train.max_tokens, device)
     prompts = score_prompts(count)
-    runs = {
-        "teacher": ("denoiser.pt", config.distill.guidance, _teacher_sigmas()),
-        "student": ("student.pt", 1.0, list(config.distill.sigmas)),
+    plans = {
+        "teacher": (config.distill.guidance, shifted_sigmas(TEACHER_STEPS, TEACHER_SHIFT)),
+        "student": (1.0, list(config.distill.sigmas)),
     }
     scores: dict[str, float] = {}
-    for name, (file, guidance, sigmas) in runs.items():
-        denoiser = load_denoiser(config, run / file, device)
-        clips = generate_clips(
-            config,
-            vae,
-            lambda part, d=denoiser, g=guidance: GuidedVelocity(d, encoder, part, g),  # type: ignore[misc]
-            prompts,
-            sigmas,
-        )
+    for name, denoiser in models.items():
+        guidance, sigmas = plans[name]
+
+        def velocity_of(
+            part: list[str], denoiser: Denoiser = denoiser, guidance: float = guidance
+        ) -> GuidedVelocity:
+            return GuidedVelocity(denoiser, encoder, part, guidance)
+
+        clips = generate_clips(config, vae, velocity_of, prompts, sigmas)
         for attribute, share in score_clips(probe, prompts, clips, device).items():
             scores[f"{name}_{attribute}"] = share
         log.info("%s: %s", name, scores)
     return scores
-
-
-def _teacher_sigmas() -> list[float]:
-    return shifted_sigmas(TEACHER_STEPS, TEACHER_SHIFT)

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import torch
 
+from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.vae import VideoVae
+from animatic_training.atomic import whole_file
 from animatic_training.budget import read_checkpoint
 
 if TYPE_CHECKING:
@@ -37,6 +39,33 @@ class Workplace:
     def data(self) -> Path:
         """The folder of rendered shards and their latents."""
         return self.run / "data"
+
+    def require_shards(self) -> None:
+        """Refuse to go on without training and held-out shards."""
+        from animatic_training.dataset import ready_shards
+
+        for held_out in (False, True):
+            if not ready_shards(self.config, self.data, held_out=held_out):
+                raise StageError(
+                    f"{self.data} holds no rendered shards: run the stage `render` first."
+                )
+
+    def denoiser(self, file: str, stage: str) -> Denoiser:
+        """Return the averaged weights of `denoiser.pt` or `student.pt`, which `stage` makes."""
+        state = read_checkpoint(self.run / file)
+        if state is None:
+            raise StageError(f"There is no {self.run / file} yet: run the stage `{stage}` first.")
+        denoiser = Denoiser(self.config.denoiser_config).to(self.device)
+        denoiser.load_state_dict(state["ema"])
+        return denoiser.eval()
+
+    def teacher(self) -> Denoiser:
+        """Return the trained many-step denoiser."""
+        return self.denoiser("denoiser.pt", "denoiser")
+
+    def student(self) -> Denoiser:
+        """Return the distilled denoiser."""
+        return self.denoiser("student.pt", "distill")
 
     def vae(self) -> VideoVae:
         """Return the trained VAE."""
@@ -66,6 +95,7 @@ def run_vae(place: Workplace) -> None:
     from animatic_training.dataset import clips_path, ready_shards
     from animatic_training.train_vae import score_vae, train_vae
 
+    place.require_shards()
     train_vae(place.config, place.data, place.run, place.device)
     held_out = ready_shards(place.config, place.data, held_out=True)[0]
     clips = np.load(clips_path(place.data, held_out), mmap_mode="r")[:200]
@@ -85,16 +115,22 @@ def run_latents(place: Workplace) -> None:
 
 def run_denoiser(place: Workplace) -> None:
     """Train the many-step teacher."""
+    from animatic_training.dataset import shard_numbers
+    from animatic_training.latents import load_latents
     from animatic_training.train_denoiser import train_denoiser
 
-    train_denoiser(place.config, place.data, place.run, place.device)
+    try:
+        clips = load_latents(place.data, shard_numbers(place.config)[0], place.vae())
+    except FileNotFoundError as error:
+        raise StageError(f"{error} Run the stage `latents` first.") from error
+    train_denoiser(place.config, clips, place.run, place.device)
 
 
 def run_distill(place: Workplace) -> None:
     """Distil the guided teacher into few steps."""
     from animatic_training.distill import distill
 
-    distill(place.config, place.run, place.device)
+    distill(place.config, place.teacher(), place.run, place.device)
 
 
 def run_probe(place: Workplace) -> None:
@@ -102,6 +138,7 @@ def run_probe(place: Workplace) -> None:
     from animatic_training.dataset import clips_path, labels_path, ready_shards
     from animatic_training.probe import accuracy, read_clips, save_probe, train_probe
 
+    place.require_shards()
     probe = train_probe(place.config, place.data, place.run, place.vae(), place.device)
     save_probe(probe, place.run / "probe.safetensors")
     held_out = ready_shards(place.config, place.data, held_out=True)[0]
@@ -115,18 +152,20 @@ def run_score(place: Workplace) -> None:
     from animatic_training.probe import load_probe
     from animatic_training.score import score_models
 
-    probe = load_probe(place.run / "probe.safetensors", place.config.clip.frames)
-    scores = score_models(place.config, place.run, place.vae(), probe, SCORED_PROMPTS)
+    weights = place.run / "probe.safetensors"
+    if not weights.exists():
+        raise StageError(f"There is no {weights} yet: run the stage `probe` first.")
+    probe = load_probe(weights, place.config.clip.frames).to(place.device)
+    models = {"teacher": place.teacher(), "student": place.student()}
+    scores = score_models(place.config, models, place.vae(), probe, SCORED_PROMPTS)
     merge_scores(place.run, scores)
 
 
 def run_checkpoint(place: Workplace) -> None:
     """Write the checkpoint that `animatic export blockout` reads."""
     from animatic_training.checkpoint import write_release
-    from animatic_training.distill import load_denoiser
 
-    student = load_denoiser(place.config, place.run / "student.pt", place.device)
-    write_release(place.config, place.vae(), student, place.run)
+    write_release(place.config, place.vae(), place.student(), place.run)
 
 
 STAGES: Final[dict[str, Callable[[Workplace], None]]] = {
@@ -146,7 +185,6 @@ def merge_scores(run: Path, scores: dict[str, float]) -> None:
     path = run / "scores.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known.update({name: round(value, 4) for name, value in scores.items()})
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    temporary.replace(path)
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
     log.info("%s", scores)

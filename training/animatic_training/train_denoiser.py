@@ -19,8 +19,6 @@ from torch.nn import functional as F
 
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
-from animatic_training.dataset import shard_numbers
-from animatic_training.latents import LatentSet, load_latents
 from animatic_training.muon import optimisers, set_rates
 from animatic_training.text import CaptionEncoder
 from animatic_training.world.attributes import CLASSES, ShotAttributes
@@ -31,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animatic_training.config import Config
+    from animatic_training.latents import LatentSet
 
 log = logging.getLogger("animatic_training")
 
@@ -164,7 +163,7 @@ class Ema:
             ours.lerp_(theirs, 1 - decay)
 
 
-def train_denoiser(config: Config, data: Path, run: Path, device: torch.device) -> Denoiser:
+def train_denoiser(config: Config, clips: LatentSet, run: Path, device: torch.device) -> Denoiser:
     """Train for the configured minutes, resuming from `run/denoiser.pt`; return the average."""
     torch.manual_seed(config.data.seed + 2)
     settings = config.train
@@ -198,7 +197,6 @@ def train_denoiser(config: Config, data: Path, run: Path, device: torch.device) 
         )
 
     budget.save = save
-    clips = load_latents(data, shard_numbers(config)[0])
     rng = np.random.default_rng((config.data.seed, 2, budget.step))
     encoder = CaptionEncoder(settings.max_tokens, device)
     batches = Batches(

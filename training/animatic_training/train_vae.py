@@ -124,7 +124,8 @@ def train_vae(config: Config, data: Path, run: Path, device: torch.device) -> Vi
             optimiser.step()
         budget.note(loss=loss.item(), psnr=-10 * float(torch.log10(square.detach())))
 
-    _measure_latents(vae, next(iter(shards.values())), device)
+    first = ready_shards(config, data)[0]
+    _measure_latents(vae, np.load(clips_path(data, first), mmap_mode="r"), device)
     save()
     return vae.eval()
 
@@ -132,7 +133,9 @@ def train_vae(config: Config, data: Path, run: Path, device: torch.device) -> Vi
 @torch.no_grad()
 def _measure_latents(vae: VideoVae, clips: np.ndarray, device: torch.device) -> None:
     """Set the latents' mean and standard deviation per channel from 256 clips."""
-    means = [encode_clips(vae, clips[n : n + 32], device) for n in range(0, 256, 32)]
+    means = [
+        encode_clips(vae, clips[n : n + 32], device) for n in range(0, min(len(clips), 256), 32)
+    ]
     latents = torch.cat(means)
     vae.mean.copy_(latents.mean((0, 2, 3, 4)))
     vae.std.copy_(latents.std((0, 2, 3, 4)))

@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 __all__ = ["command"]
 
 PROMPTS: Final = (
-    "a red lorry crosses a bridge at dawn, wide shot",
-    "a blue car drives through the desert at noon, tracking shot",
-    "a green cone spins on the snow at night, close-up",
-    "a yellow bus stops by a house in the rain, low angle",
+    "a red truck drives left through a desert at sunset, slow dolly in",
+    "WS, white horse, galloping right, through the snow, at dawn",
+    "EXT. CITY STREET - NIGHT. A yellow car waits. Pan left. Medium shot.",
+    "close-up of a blue ball rolling toward the camera on a beach by day",
 )
 MATRIX_SIDE: Final = 1024  # 4 MiB a matrix: past the caches of small parts, short of paging
 MATRIX_REPEATS: Final = 10

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-PROMPT = "a red lorry crosses a bridge at dawn, wide shot"
+PROMPT = "a red truck drives left through a desert at sunset"
 
 
 @click.command("doctor", short_help="Check this installation with a real clip.")

@@ -1,0 +1,53 @@
+"""What the probe reads off the shipped bundle's clips, made by the runtime from unseen prompts.
+
+    python benchmarks/probe_scores.py [--bundle FOLDER] [--count 500]
+
+The prompts are the score set of `animatic train` (held-out combinations); the seed of prompt n is
+n. Prints a table; the last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from animatic import Pipeline, Shot
+from animatic_training.probe import load_probe
+from animatic_training.score import score_clips, score_prompts
+
+PROBE = Path(__file__).parents[1] / "tests" / "data" / "probe.safetensors"
+
+
+def main() -> None:
+    """Render, read, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--bundle", type=Path)
+    parser.add_argument("--count", type=int, default=500)
+    arguments = parser.parse_args()
+    prompts = score_prompts(arguments.count)
+    start = time.perf_counter()
+    with Pipeline.open(arguments.bundle) as pipeline:
+        clips = np.stack(
+            [pipeline.clip(Shot(prompt.text, seed=n)) for n, prompt in enumerate(prompts)]
+        )
+        digest = pipeline.bundle.digest
+    seconds = time.perf_counter() - start
+    probe = load_probe(PROBE, clips.shape[1])
+    scores = score_clips(probe, prompts, clips, torch.device("cpu"))
+    for name, share in scores.items():
+        print(f"{name:<10} {100 * share:5.1f} %")
+    report = {name: round(share, 4) for name, share in scores.items()}
+    print(
+        json.dumps(
+            {"prompts": len(prompts), "seconds": round(seconds, 1), "bundle": digest[:12]} | report
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
