@@ -173,3 +173,23 @@ def test_the_text_encoder_keeps_its_token_states_in_8_bits(tmp_path: Path) -> No
             wanted = model(*(torch.from_numpy(v) for v in feeds.values()))[0].numpy()
         cosine = (made * wanted).sum(1) / np.linalg.norm(made, axis=1)
         assert (cosine / np.linalg.norm(wanted, axis=1)).min() >= 0.999
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_a_bundle_can_be_read_back_into_torch(tmp_path: Path) -> None:
+    from animatic_export.blockout.from_bundle import read_decoder, read_denoiser
+
+    checkpoint, out = tmp_path / "c.safetensors", tmp_path / "bundle"
+    vae, denoiser = write_checkpoint(checkpoint)
+    assert export("blockout", "--checkpoint", str(checkpoint), "--out", str(out)).exit_code == 0
+    opened = open_bundle(out)
+    again = read_denoiser(opened)
+    assert again.config == denoiser.config
+    for ours, theirs in (
+        (again.state_dict(), denoiser.state_dict()),
+        (read_decoder(opened).state_dict(), vae.decoder.state_dict()),
+    ):
+        assert ours.keys() == theirs.keys()
+        for name, tensor in theirs.items():
+            assert torch.equal(ours[name], tensor), name
