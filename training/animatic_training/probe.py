@@ -1,6 +1,7 @@
 """The probe: a small classifier that reads a clip's attributes off its pixels.
 
-It is trained on renders alone and scored on renders of held-out combinations; only if it is right
+It is trained on renders (half of them passed through the VAE, as every generated clip is) and
+scored on renders of held-out combinations; only if it is right
 there does its verdict on generated clips mean anything. A clip's frames are stacked as channels:
 motion is then a difference between channels, which the first convolution sees.
 """
@@ -169,7 +170,9 @@ def _draw(
     if rng.random() < 0.5:
         pixels, wanted = np.ascontiguousarray(pixels[:, :, :, ::-1]), mirrored_labels(wanted)
     # A mirror image may fall on a combination of the score set: it is not learnt from.
-    kept = np.array([not ShotAttributes(*row).held_out for row in wanted.tolist()])
+    kept = np.flatnonzero([not ShotAttributes(*row).held_out for row in wanted.tolist()])
+    # Shuffled: `_augment` treats the halves of a batch differently.
+    kept = rng.permutation(kept)
     pixels, wanted = pixels[kept], wanted[kept]
     video = torch.from_numpy(pixels).to(device).permute(0, 1, 4, 2, 3).float() / 255
     return video, torch.from_numpy(wanted).to(device)

@@ -17,6 +17,7 @@ from torch import Tensor
 from animatic_training.probe import Probe, accuracy, read_clips
 from animatic_training.sampling import GuidedVelocity, euler, shifted_sigmas
 from animatic_training.text import CaptionEncoder
+from animatic_training.train_vae import encode_clips
 from animatic_training.world.attributes import ShotAttributes, sample_attributes
 from animatic_training.world.captions import write_caption
 
@@ -68,6 +69,13 @@ def to_pixels(vae: VideoVae, latents: Tensor) -> np.ndarray:
         video = vae.decode(vae.denormalise(latents)).float().clamp(0, 1)
     pixels: np.ndarray = (video * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
     return pixels
+
+
+def decode_again(vae: VideoVae, clips: np.ndarray) -> np.ndarray:
+    """Encode and decode uint8 clips [N, F, H, W, 3]."""
+    parts = [clips[n : n + BATCH] for n in range(0, len(clips), BATCH)]
+    encoded = (vae.normalise(encode_clips(vae, part, vae.mean.device)) for part in parts)
+    return np.concatenate([to_pixels(vae, latents) for latents in encoded])
 
 
 def generate_clips(

@@ -137,14 +137,18 @@ def run_probe(place: Workplace) -> None:
     """Train the probe and score it on held-out renders."""
     from animatic_training.dataset import clips_path, labels_path, ready_shards
     from animatic_training.probe import accuracy, read_clips, save_probe, train_probe
+    from animatic_training.score import decode_again
 
     place.require_shards()
     probe = train_probe(place.config, place.data, place.run, place.vae(), place.device)
     save_probe(probe, place.run / "probe.safetensors")
     held_out = ready_shards(place.config, place.data, held_out=True)[0]
-    readings = read_clips(probe, np.load(clips_path(place.data, held_out)), place.device)
-    shares = accuracy(readings, np.load(labels_path(place.data, held_out)))
-    merge_scores(place.run, {f"probe_renders_{name}": share for name, share in shares.items()})
+    clips = np.load(clips_path(place.data, held_out))
+    labels = np.load(labels_path(place.data, held_out))
+    # Through the VAE too: what a perfect denoiser would score.
+    for kind, shown in (("renders", clips), ("decoded", decode_again(place.vae(), clips))):
+        shares = accuracy(read_clips(probe, shown, place.device), labels)
+        merge_scores(place.run, {f"probe_{kind}_{name}": share for name, share in shares.items()})
 
 
 def run_score(place: Workplace) -> None:
