@@ -15,17 +15,15 @@ from torch import Tensor, nn
 from animatic.bundle import GraphSpec, Role, StatePair, TensorSpec
 from animatic.engine import OnnxRuntimeEngine
 from animatic.store import sha256_file
-from animatic_export.errors import ExportError
+from animatic_export.errors import ExportError, ParityError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
+    from animatic.engine import Engine
+
 OPSET: Final = 20
-
-
-class ParityError(ExportError):
-    """An exported graph does not compute what its torch module computes."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +32,10 @@ class GraphPlan:
 
     role: Role
     module: nn.Module
-    example: tuple[Tensor, ...]
-    """Example inputs, in the order of `inputs`; parity is measured on them too."""
+    examples: tuple[tuple[Tensor, ...], ...]
+    """Example inputs, each in the order of `inputs`. The graph is traced with the first, whose
+    dynamic axes must be above 1; parity is measured on all, which so tell of sizes that a trace
+    took for fixed."""
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: str
@@ -56,7 +56,7 @@ class ExportedGraph:
 
 
 def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
-    """Write `folder/<role>.onnx` and check it against torch on the example; ParityError if off."""
+    """Write `folder/<role>.onnx` and check it against torch on the examples; ParityError if off."""
     path = folder / f"{plan.role}.onnx"
     onnx.save(plan.shrink(to_onnx(plan)), path)
     spec = GraphSpec(
@@ -75,7 +75,7 @@ def to_onnx(plan: GraphPlan) -> ModelProto:
     """Return the float32 ONNX model of a plan's module."""
     program = torch.onnx.export(
         plan.module.eval(),
-        plan.example,
+        plan.examples[0],
         input_names=[tensor.name for tensor in plan.inputs],
         output_names=[tensor.name for tensor in plan.outputs],
         dynamic_shapes=_dynamic_shapes(plan),
@@ -133,8 +133,6 @@ def _dynamic_shapes(plan: GraphPlan) -> tuple[object, ...]:
 
 @torch.no_grad()
 def _parity(plan: GraphPlan, path: Path, spec: GraphSpec) -> float:
-    wanted = plan.module(*plan.example)
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
     stateless = GraphSpec(
         role=spec.role,
         file=spec.file,
@@ -143,10 +141,19 @@ def _parity(plan: GraphPlan, path: Path, spec: GraphSpec) -> float:
         inputs=spec.inputs,
         outputs=spec.outputs,
     )
-    feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, plan.example, strict=True)}
     engine = OnnxRuntimeEngine(path, stateless)
+    try:
+        return max(_error(plan, engine, example) for example in plan.examples)
+    finally:
+        engine.close()
+
+
+def _error(plan: GraphPlan, engine: Engine, example: tuple[Tensor, ...]) -> float:
+    """Return the largest relative error (L2) over the outputs; ParityError above tolerance."""
+    feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, example, strict=True)}
     made: Mapping[str, np.ndarray] = engine.run(feeds)
-    engine.close()
+    wanted = plan.module(*example)
+    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
     worst = 0.0
     for tensor, torch_value in zip(plan.outputs, wanted, strict=True):
         reference = torch_value.numpy()
@@ -154,8 +161,9 @@ def _parity(plan: GraphPlan, path: Path, spec: GraphSpec) -> float:
             np.linalg.norm(made[tensor.name] - reference) / (np.linalg.norm(reference) + 1e-12)
         )
         if not error <= plan.tolerance:
+            sizes = ", ".join(str(tuple(value.shape)) for value in example)
             raise ParityError(
-                f"The exported {plan.role} is off by {error:.2e} in {tensor.name} and "
+                f"The exported {plan.role} is off by {error:.2e} in {tensor.name} at {sizes} and "
                 f"{plan.tolerance:.0e} is allowed: the export is wrong, please report it."
             )
         worst = max(worst, error)

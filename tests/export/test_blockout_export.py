@@ -1,25 +1,38 @@
 from __future__ import annotations
 
+import dataclasses
+import importlib.util
 import json
-from typing import TYPE_CHECKING
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+from unittest.mock import Mock
 
 import msgspec
 import numpy as np
+import onnx
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from onnx import helper
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from animatic import Pipeline, Shot
+from animatic.bundle import GraphSpec, TensorSpec
 from animatic.store import open_bundle
+from animatic_export.blockout.checkpoint import read_checkpoint
 from animatic_export.blockout.config import DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.minilm import load_minilm, minilm_folder
+from animatic_export.blockout.recipe import MAX_TOKENS
 from animatic_export.blockout.vae import VideoVae
-from animatic_export.cli import command
+from animatic_export.cli import command, swap_in
+from animatic_export.errors import CheckpointError, ParityError
+from animatic_export.graph import OPSET, GraphPlan, _parity
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from animatic.store import OpenBundle
 
 VAE = VaeConfig(spatial_factor=16, temporal_factor=4, latent_channels=8, widths=(48, 48, 48, 48))
 DENOISER = DenoiserConfig(
@@ -35,6 +48,14 @@ DENOISER = DenoiserConfig(
 )
 SIGMAS = [1.0, 0.75, 0.5]
 CLIP = {"width": 48, "height": 32, "frames": 9, "fps": 8}
+METADATA = {
+    "format": "blockout-1",
+    "vae": msgspec.json.encode(VAE).decode(),
+    "denoiser": msgspec.json.encode(DENOISER).decode(),
+    "clip": json.dumps(CLIP),
+    "sigmas": json.dumps(SIGMAS),
+    "scores": json.dumps({"student_all": 0.5}),
+}
 
 
 def write_checkpoint(path: Path) -> tuple[VideoVae, Denoiser]:
@@ -45,15 +66,7 @@ def write_checkpoint(path: Path) -> tuple[VideoVae, Denoiser]:
         parameter.data += 0.05 * torch.randn_like(parameter)
     tensors = {f"vae.{n}": t.half() for n, t in vae.state_dict().items()}
     tensors |= {f"denoiser.{n}": t.half() for n, t in denoiser.state_dict().items()}
-    metadata = {
-        "format": "blockout-1",
-        "vae": msgspec.json.encode(VAE).decode(),
-        "denoiser": msgspec.json.encode(DENOISER).decode(),
-        "clip": json.dumps(CLIP),
-        "sigmas": json.dumps(SIGMAS),
-        "scores": json.dumps({"student_all": 0.5}),
-    }
-    save_file(tensors, path, metadata)
+    save_file(tensors, path, METADATA)
     vae.load_state_dict({n: t.half().float() for n, t in vae.state_dict().items()})
     denoiser.load_state_dict({n: t.half().float() for n, t in denoiser.state_dict().items()})
     return vae.eval(), denoiser.eval()
@@ -97,6 +110,159 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "precious").exists()
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"vae": None}, "lacks 'vae'"),
+        ({"sigmas": None}, "lacks 'sigmas'"),
+        ({"clip": "{}"}, "is malformed (Object missing required field `width`)"),
+        ({"scores": "nothing"}, "is malformed"),
+        ({"denoiser": "["}, "is malformed"),
+    ],
+)
+def test_a_checkpoint_that_lacks_metadata_is_refused(
+    tmp_path: Path, change: dict[str, str | None], sentence: str
+) -> None:
+    checkpoint = tmp_path / "c.safetensors"
+    metadata = METADATA | change
+    save_file({"x": torch.zeros(1)}, checkpoint, {n: text for n, text in metadata.items() if text})
+    with pytest.raises(CheckpointError, match=re.escape(sentence)):
+        read_checkpoint(checkpoint)
+
+
+def make_folder(path: Path, content: str) -> Path:
+    path.mkdir()
+    (path / "bundle.json").write_text(content)
+    return path
+
+
+def test_a_new_bundle_takes_the_place_of_the_old(tmp_path: Path) -> None:
+    out = make_folder(tmp_path / "b", "old")
+    swap_in(make_folder(tmp_path / "made", "new"), out)
+    assert [p.name for p in tmp_path.iterdir()] == ["b"]
+    assert (out / "bundle.json").read_text() == "new"
+
+
+@pytest.mark.parametrize("broken", [0, 1])
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_swap_that_breaks_off_leaves_the_old_bundle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, broken: int
+) -> None:
+    out, made = make_folder(tmp_path / "b", "old"), make_folder(tmp_path / "made", "new")
+    rename, renames = type(out).rename, iter(range(9))
+
+    def failing(self: Path, target: Path) -> Path:
+        if next(renames) == broken:
+            raise error
+        return rename(self, target)
+
+    monkeypatch.setattr("pathlib.Path.rename", failing)
+    with pytest.raises(type(error)):
+        swap_in(made, out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["b", "made"]
+    assert (out / "bundle.json").read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), "is full: make room"),
+        (FileNotFoundError(2, "No such file", "tokenizer.json"), "broke off"),
+    ],
+)
+def test_a_file_that_fails_during_the_export_is_not_called_unwritable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, sentence: str
+) -> None:
+    def failing(*_: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr("animatic_export.blockout.recipe.export_blockout", failing)
+    result = export("blockout", "--checkpoint", "c", "--out", str(tmp_path / "b"))
+    assert result.exit_code == 1
+    assert sentence in result.output
+    assert "cannot be written" not in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_out_beneath_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = export("blockout", "--checkpoint", "c", "--out", str(tmp_path / "file" / "b"))
+    assert result.exit_code == 1
+    assert "cannot be written" in result.output
+
+
+def test_prompts_are_cut_as_in_training() -> None:
+    from animatic_training.config import load_config
+
+    assert load_config("v0").train.max_tokens == MAX_TOKENS
+
+
+def test_a_module_that_takes_a_size_for_fixed_is_found_out(tmp_path: Path) -> None:
+    """Right for the example it was traced with, wrong for another length."""
+    plan = GraphPlan(
+        role="denoiser",
+        module=_Mean(),
+        examples=((torch.ones(2, 4),), (torch.ones(1, 3),)),
+        inputs=(TensorSpec(name="x", dtype="float32", shape=("batch", "tokens")),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=("batch",)),),
+        precision="fp32",
+        shrink=lambda model: model,
+        tolerance=1e-4,
+    )
+    path = tmp_path / "sum.onnx"
+    onnx.save(_sum_over_four(), path)
+    spec = GraphSpec(
+        role="denoiser",
+        file=path.name,
+        sha256="0" * 64,
+        precision="fp32",
+        inputs=plan.inputs,
+        outputs=plan.outputs,
+    )
+    with pytest.raises(ParityError, match=r"off by 2\.50e-01 in y at \(1, 3\)"):
+        _parity(plan, path, spec)
+    traced_only = dataclasses.replace(plan, examples=plan.examples[:1])
+    assert _parity(traced_only, path, spec) < 1e-6
+
+
+class _Mean(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean(1)
+
+
+def _sum_over_four() -> onnx.ModelProto:
+    """The mean of four, whatever the length."""
+    floats = onnx.TensorProto.FLOAT
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceSum", ["x", "axes"], ["sum"], keepdims=0),
+            helper.make_node("Div", ["sum", "four"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", floats, ["batch", "tokens"])],
+        [helper.make_tensor_value_info("y", floats, ["batch"])],
+        [
+            helper.make_tensor("axes", onnx.TensorProto.INT64, [1], [1]),
+            helper.make_tensor("four", floats, [], [4.0]),
+        ],
+    )
+    opset = helper.make_opsetid("", OPSET)
+    return helper.make_model(graph, opset_imports=[opset], ir_version=10)
+
+
+def test_the_benchmark_refuses_another_sampler() -> None:
+    path = Path(__file__).parents[2] / "benchmarks" / "cpu.py"
+    spec = importlib.util.spec_from_file_location("cpu_benchmark", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    opened = Mock()
+    opened.bundle.sampler.kind = "renoise"
+    with pytest.raises(SystemExit, match=r"'renoise'.*Euler alone"):
+        module.TorchChain(opened, compiled=False)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # torch's exporter warns of its own internals
 def test_an_exported_bundle_makes_the_clip_that_torch_makes(tmp_path: Path) -> None:
@@ -108,6 +274,8 @@ def test_an_exported_bundle_makes_the_clip_that_torch_makes(tmp_path: Path) -> N
     assert opened.bundle.provenance.source == "c.safetensors"
     assert opened.bundle.scores["student_all"] == 0.5
     assert opened.bundle.scores["gflop_per_clip"] > 0
+    assert not opened.bundle.conditioning.keyframes  # the student never saw a given frame
+    assert opened.bundle.text.max_tokens == MAX_TOKENS
     assert sorted(p.name for p in out.iterdir()) == [
         "bundle.json",
         "denoiser.onnx",
@@ -175,6 +343,16 @@ def test_the_text_encoder_keeps_its_token_states_in_8_bits(tmp_path: Path) -> No
         assert (cosine / np.linalg.norm(wanted, axis=1)).min() >= 0.999
 
 
+def with_other_names(opened: OpenBundle) -> OpenBundle:
+    """The same bundle, its graphs' files called otherwise: the bundle says which they are."""
+    graphs = []
+    for graph in opened.bundle.graphs:
+        opened.path(graph.file).rename(opened.root / f"{graph.role}-1.onnx")
+        graphs.append(msgspec.structs.replace(graph, file=f"{graph.role}-1.onnx"))
+    bundle = msgspec.structs.replace(opened.bundle, graphs=tuple(graphs))
+    return dataclasses.replace(opened, bundle=bundle)
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")
 def test_a_bundle_can_be_read_back_into_torch(tmp_path: Path) -> None:
@@ -183,7 +361,7 @@ def test_a_bundle_can_be_read_back_into_torch(tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "c.safetensors", tmp_path / "bundle"
     vae, denoiser = write_checkpoint(checkpoint)
     assert export("blockout", "--checkpoint", str(checkpoint), "--out", str(out)).exit_code == 0
-    opened = open_bundle(out)
+    opened = with_other_names(open_bundle(out))
     again = read_denoiser(opened)
     assert again.config == denoiser.config
     for ours, theirs in (

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pytest
 import torch
@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from animatic_training import budget as budget_module
-from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
+from animatic_training.budget import (
+    Budget,
+    DamagedCheckpointError,
+    is_done,
+    read_checkpoint,
+    seed_noise,
+    write_checkpoint,
+)
 from tests.training.toy import Clock
 
 if TYPE_CHECKING:
@@ -106,10 +113,73 @@ def test_a_checkpoint_comes_back(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["stage.pt"]
 
 
+@pytest.mark.parametrize(
+    ("state", "done"),
+    [
+        ({"used": 60.0, "done": True}, True),
+        ({"used": 60.0, "done": False}, False),  # the last step is taken, the rest is not
+        ({"used": 30.0, "done": True}, False),  # the configuration gives more minutes now
+        ({"used": 30.0, "done": False}, False),
+        ({"used": 60.0}, True),  # from before the key
+        ({"used": 30.0}, False),
+    ],
+)
+def test_a_stage_is_done_when_it_says_so_and_its_minutes_are_used(
+    state: dict[str, Any], *, done: bool
+) -> None:
+    assert is_done(state, 1.0) is done
+    budget = Budget(1.0)
+    budget.resume(state | {"step": 3})
+    assert budget.done is done
+
+
+def test_only_the_last_save_says_done_and_comes_after_the_finish(clock: Clock) -> None:
+    happened: list[object] = []
+    budget = Budget(7.0)
+    budget.save = lambda: happened.append(budget.progress()["done"])
+    budget.finish = lambda: happened.append("finish")
+    run(budget, clock, seconds=150)
+    assert happened == [False, False, False, "finish", True]
+
+
+def test_the_noise_of_a_step_comes_once() -> None:
+    drawn = set()
+    for stage in (1, 2):
+        for step in (0, 1, 700):
+            seed_noise(5, stage, step)
+            drawn.add(torch.rand(()).item())
+    assert len(drawn) == 6
+    seed_noise(5, 2, 700)
+    assert torch.rand(()).item() in drawn
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", b"PK\x03\x04 and nothing more"])
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "stage.pt"
+    path.write_bytes(content)
+    with pytest.raises(DamagedCheckpointError, match=r"stage\.pt is damaged .* delete it"):
+        read_checkpoint(path)
+
+
+def test_half_a_checkpoint_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "stage.pt"
+    write_checkpoint(path, {"model": torch.zeros(1000)})
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(DamagedCheckpointError, match=r"stage\.pt is damaged .* delete it"):
+        read_checkpoint(path)
+
+
+def test_a_tensor_is_no_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "stage.pt"
+    torch.save(torch.zeros(3), path)
+    with pytest.raises(DamagedCheckpointError, match="not a stage's checkpoint"):
+        read_checkpoint(path)
+
+
 def break_off(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def save(state: dict[str, Any], path: Path) -> None:
+    def save(state: dict[str, Any], file: BinaryIO) -> None:
         del state
-        path.write_bytes(b"half a checkpoint")
+        file.write(b"half a checkpoint")
         raise error
 
     monkeypatch.setattr(torch, "save", save)

@@ -34,6 +34,7 @@ def test_a_file_loads_by_its_path(tmp_path: Path) -> None:
         ("height = 32", "height = 20", "32x20 pixels must be multiples of 16"),
         ("frames = 9", "frames = 10", "10 frames must be 1 more than a multiple of .* 4"),
         ("sigmas = [1.0, 0.625]", "sigmas = [1.0]", "one number of teacher substeps for each"),
+        ("fps = 8", "fps = 12", "moves at 8 frames a second .* fps cannot be 12"),
         ("heads = 2", "heads = 3", "width must be a multiple of its heads"),
         ("spatial_factor = 16", "spatial_factor = 8", "spatial factor is 16"),
         ("widths = [48, 48, 48, 48]", "widths = [40, 48, 48, 48]", "shortcuts must divide 12"),

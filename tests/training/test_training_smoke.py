@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from animatic_export.blockout.checkpoint import FORMAT
 from animatic_training import budget, distill, score, stages, train_denoiser
-from animatic_training.budget import Budget, read_checkpoint
+from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
 from animatic_training.config import load_config
 from animatic_training.latents import latents_path
 from animatic_training.stages import STAGES, StageError, Workplace
@@ -41,7 +42,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 def _toy_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "time", Clock(TICK))
     monkeypatch.setattr(budget, "CHECKPOINT_SECONDS", 0.1)
-    monkeypatch.setattr("os.cpu_count", lambda: 1)
+    monkeypatch.setattr(stages, "usable_cores", lambda: 1)
     for module in (train_denoiser, distill, score):
         monkeypatch.setattr(module, "CaptionEncoder", WordEncoder)
     monkeypatch.setattr(stages, "SCORED_PROMPTS", 3)
@@ -70,11 +71,12 @@ def checkpoint(place: Workplace, name: str) -> dict[str, Any]:
     return state
 
 
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, seeds: list[int]) -> None:
     left = iter(range(steps))
 
     def note(_: Budget, **values: float) -> None:
         del values
+        seeds.append(torch.initial_seed())
         if next(left, None) is None:
             raise KeyboardInterrupt
 
@@ -82,19 +84,26 @@ def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
 
 
 def run_interrupted(place: Workplace, stage: str, file: str) -> None:
-    """Stop a stage in the middle, let it go on, and see that no step was taken twice."""
+    """Stop a stage in the middle, let it go on, and see that no step was taken twice.
+
+    Nor may the same noise come again, nor the half-trained file pass as finished.
+    """
+    seeds: list[int] = []
     (place.run / file).unlink(missing_ok=True)
     with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 8)
+        stop_after(patch, 8, seeds)
         with pytest.raises(KeyboardInterrupt):
             STAGES[stage](place)
     early = checkpoint(place, file)
     assert 5 <= early["step"] <= 8
+    assert not early["done"]
     steps: list[dict[str, float]] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Budget, "note", lambda _, **values: steps.append(values))
         STAGES[stage](place)
+    assert torch.initial_seed() not in seeds
     late = checkpoint(place, file)
+    assert late["done"]
     assert late["step"] == early["step"] + len(steps)
     assert late["used"] >= early["used"] + 0.9 * TICK * len(steps)
 
@@ -150,9 +159,27 @@ def test_vae_resumes(place: Workplace) -> None:
 
 
 def test_a_vae_that_is_done_is_skipped(place: Workplace) -> None:
-    before = checkpoint(place, "vae.pt")["step"]
+    before = (place.run / "vae.pt").read_bytes(), (place.run / "vae.pt").stat().st_mtime_ns
     STAGES["vae"](place)
-    assert checkpoint(place, "vae.pt")["step"] == before
+    after = (place.run / "vae.pt").read_bytes(), (place.run / "vae.pt").stat().st_mtime_ns
+    assert after == before
+
+
+def test_a_stage_that_is_not_finished_is_not_built_on(place: Workplace) -> None:
+    whole = (place.run / "vae.pt").read_bytes()
+    state = checkpoint(place, "vae.pt")
+    older = {name: value for name, value in state.items() if name != "done"}
+    try:
+        write_checkpoint(place.run / "vae.pt", state | {"done": False})
+        with pytest.raises(StageError, match=r"vae\.pt is not finished: run the stage `vae`"):
+            STAGES["latents"](place)
+        write_checkpoint(place.run / "vae.pt", older)
+        place.vae()  # a run from before the key: its minutes are used
+        write_checkpoint(place.run / "vae.pt", older | {"used": 0.5 * state["used"]})
+        with pytest.raises(StageError, match="not finished"):
+            place.vae()
+    finally:
+        (place.run / "vae.pt").write_bytes(whole)
 
 
 def test_latents(place: Workplace) -> None:
@@ -166,20 +193,36 @@ def test_latents(place: Workplace) -> None:
     assert np.abs(both.std((0, 2, 3, 4)) - 1).max() < 0.5
 
 
+def test_every_rendered_shard_must_have_latents(place: Workplace) -> None:
+    path = latents_path(place.data, 1, place.vae())
+    hidden = path.rename(path.with_suffix(".hidden"))
+    with pytest.raises(StageError, match=r"no latents of the shards \[1\].*stage `latents` first"):
+        STAGES["denoiser"](place)
+    hidden.rename(path)
+
+
 def test_denoiser(place: Workplace, figures: list[dict[str, float]]) -> None:
     STAGES["denoiser"](place)
     first, last = progress(figures, "flow")
     assert last < 0.9 * first
-    first, last = progress(figures, "reading")
+    first, last = progress(figures, "reading", 10)
     assert last < first
     assert checkpoint(place, "denoiser.pt")["step"] == len(figures)
 
 
 def test_denoiser_resumes(place: Workplace) -> None:
     run_interrupted(place, "denoiser", "denoiser.pt")
-    before = checkpoint(place, "denoiser.pt")["step"]
+    before = (place.run / "denoiser.pt").stat().st_mtime_ns
     STAGES["denoiser"](place)
-    assert checkpoint(place, "denoiser.pt")["step"] == before
+    assert (place.run / "denoiser.pt").stat().st_mtime_ns == before
+
+
+def test_half_a_teacher_is_not_distilled(place: Workplace) -> None:
+    whole = (place.run / "denoiser.pt").read_bytes()
+    write_checkpoint(place.run / "denoiser.pt", checkpoint(place, "denoiser.pt") | {"done": False})
+    with pytest.raises(StageError, match=r"denoiser\.pt is not finished: run the stage `denoiser`"):
+        STAGES["distill"](place)
+    (place.run / "denoiser.pt").write_bytes(whole)
 
 
 def test_distill(place: Workplace, figures: list[dict[str, float]]) -> None:
@@ -218,6 +261,7 @@ def test_checkpoint(place: Workplace) -> None:
     STAGES["checkpoint"](place)
     with safe_open(place.run / "blockout.safetensors", framework="pt") as file:
         metadata = file.metadata()
+        assert metadata["format"] == FORMAT
         assert json.loads(metadata["sigmas"]) == list(place.config.distill.sigmas)
         assert json.loads(metadata["clip"])["frames"] == 9
         assert {name.split(".")[0] for name in file.keys()} == {"vae", "denoiser"}  # noqa: SIM118

@@ -51,7 +51,7 @@ text_width = 384
 text_queries = 2
 
 [train]
-minutes = 0.02
+minutes = 0.06
 batch = 8
 max_tokens = 12
 learning_rate = 5e-3

@@ -8,17 +8,20 @@ faster machine simply sees more clips.
 from __future__ import annotations
 
 import logging
+import pickle
 import time
+import zipfile
 from dataclasses import dataclass, field
 from math import cos, pi
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 
 from animatic_training.atomic import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
 log = logging.getLogger("animatic_training")
@@ -35,6 +38,10 @@ class Budget:
     used: float = 0.0
     """Seconds used, over all runs."""
     step: int = 0
+    done: bool = False
+    """Whether the minutes are used and `finish` has done its part."""
+    finish: Callable[[], None] | None = None
+    """What is left to do when the minutes are used, before the last checkpoint."""
     save: Callable[[], None] | None = None
     """Writes the stage's checkpoint; called every two minutes and at the end."""
     _figures: dict[str, float] = field(default_factory=dict)
@@ -43,6 +50,15 @@ class Budget:
     def share(self) -> float:
         """Share of the minutes used, 0 to 1."""
         return min(self.used / (60 * self.minutes), 1.0)
+
+    def progress(self) -> dict[str, float | bool]:
+        """Return what a checkpoint keeps of the clock; `resume` takes it back."""
+        return {"used": self.used, "step": self.step, "done": self.done}
+
+    def resume(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint's state."""
+        self.used, self.step = state["used"], state["step"]
+        self.done = is_done(state, self.minutes)
 
     def rate(self, *, warm: float = 0.02, floor: float = 0.02) -> float:
         """Return the learning rate's factor: a short warm-up, then a cosine down to `floor`."""
@@ -72,19 +88,52 @@ class Budget:
             if self.save and now - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = last = time.monotonic()
+        if self.finish:
+            self.finish()
+        self.done = True
         if self.save:
             self.save()
 
 
+class DamagedCheckpointError(Exception):
+    """A stage's checkpoint cannot be read; the message names the file."""
+
+
+def is_done(state: Mapping[str, Any], minutes: float) -> bool:
+    """Say whether a checkpoint is of a stage that came to the end of its `minutes`.
+
+    Checkpoints of older runs do not say it: there the minutes used must tell.
+    """
+    return bool(state.get("done", True)) and Budget(minutes, used=state["used"]).share >= 1.0
+
+
+def seed_noise(seed: int, stage: int, step: int) -> None:
+    """Seed torch for a stage from `step` on: a stage that goes on must not replay its noise."""
+    torch.manual_seed(int(np.random.SeedSequence((seed, stage, step)).generate_state(1)[0]))
+
+
 def write_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Save beside, then rename: a checkpoint of that name is always whole."""
-    with whole_file(path) as temporary:
-        torch.save(state, temporary)
+    # Through a file of ours: torch's own reports a full disk as no OSError.
+    with whole_file(path) as temporary, temporary.open("wb") as file:
+        torch.save(state, file)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:
-    """Read a checkpoint made by `write_checkpoint`, or None where there is none."""
+    """Read a checkpoint made by `write_checkpoint`, or None where there is none.
+
+    DamagedCheckpointError if the file is no checkpoint, or not a whole one.
+    """
     if not path.exists():
         return None
-    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedCheckpointError(
+            f"{path} is damaged and cannot be read: delete it and run its stage again."
+        ) from error
+    if not isinstance(state, dict):
+        raise DamagedCheckpointError(
+            f"{path} is not a stage's checkpoint: delete it and run its stage again."
+        )
     return state

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING
 
 import msgspec
-from safetensors.torch import save_file
+from safetensors.torch import save
 
+from animatic_export.blockout.checkpoint import FORMAT
 from animatic_training.atomic import whole_file
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ def write_release(config: Config, vae: VideoVae, student: Denoiser, run: Path) -
     tensors |= {f"denoiser.{name}": value for name, value in student.state_dict().items()}
     scores = run / "scores.json"
     metadata = {
-        "format": "blockout-1",
+        "format": FORMAT,
         "vae": msgspec.json.encode(config.vae).decode(),
         "denoiser": msgspec.json.encode(config.denoiser_config).decode(),
         "clip": msgspec.json.encode(config.clip).decode(),
@@ -33,5 +34,7 @@ def write_release(config: Config, vae: VideoVae, student: Denoiser, run: Path) -
     }
     path = run / "blockout.safetensors"
     with whole_file(path) as temporary:
-        save_file({n: v.half().contiguous().cpu() for n, v in tensors.items()}, temporary, metadata)
+        # Serialised first: the library's own writing reports a full disk as no OSError.
+        halves = {n: v.half().contiguous().cpu() for n, v in tensors.items()}
+        temporary.write_bytes(save(halves, metadata))
     return path

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    import torch
 
 STAGE_NAMES = ("render", "vae", "latents", "denoiser", "distill", "probe", "score", "checkpoint")
 
@@ -33,18 +37,37 @@ def command(config: str, run: Path, device: str, stages: tuple[str, ...]) -> Non
     """
     import logging
 
-    import torch
-
-    from animatic_export.blockout.minilm import MissingCheckpointError
+    from animatic_export.errors import CheckpointError
+    from animatic_training.budget import DamagedCheckpointError
     from animatic_training.config import ConfigError, load_config
     from animatic_training.stages import STAGES, StageError, Workplace
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        place = Workplace(load_config(config), run, torch.device(device))
+        place = Workplace(load_config(config), run, _device(device))
         run.mkdir(parents=True, exist_ok=True)
         for name in stages or STAGE_NAMES:
             click.echo(f"stage {name}", err=True)
             STAGES[name](place)
-    except (ConfigError, StageError, MissingCheckpointError) as error:
+    except (ConfigError, StageError, CheckpointError, DamagedCheckpointError) as error:
         raise click.ClickException(str(error)) from error
+    except OSError as error:
+        raise click.ClickException(
+            f"Training stopped at a file ({error}): make room on the disk and see that you may "
+            f"write to {run}, then run it again; it goes on where it was."
+        ) from error
+
+
+def _device(name: str) -> torch.device:
+    """Return a device that torch computes on here; ClickException if it does not."""
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).cpu()
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for it
+        raise click.ClickException(
+            f"torch cannot compute on the device {name!r} here: give `cpu`, or one that this torch "
+            "was built for, such as `cuda`."
+        ) from error
+    return device

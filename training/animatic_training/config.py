@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from animatic_export.blockout.config import DenoiserConfig, VaeConfig
+from animatic_export.blockout.config import ClipConfig, DenoiserConfig, VaeConfig
+from animatic_training.world.scene import NATIVE_FPS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SPATIAL_FACTOR: Final = 16
 """Pixels a latent cell: the VAE halves the picture four times."""
-
-
-class ClipConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a clip is: pixels, frames, frames per second."""
-
-    width: int
-    height: int
-    frames: int
-    fps: int
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -178,6 +170,11 @@ def _problems(config: Config) -> Iterator[str]:
         yield f"the VAE's spatial factor is {SPATIAL_FACTOR} by construction"
     if clip.width % SPATIAL_FACTOR or clip.height % SPATIAL_FACTOR:
         yield f"the clip's {clip.width}x{clip.height} pixels must be multiples of {SPATIAL_FACTOR}"
+    if clip.fps != NATIVE_FPS:
+        yield (
+            f"the world moves at {NATIVE_FPS} frames a second whatever the clip says, so its fps "
+            f"cannot be {clip.fps}"
+        )
     if (clip.frames - 1) % vae.temporal_factor:
         yield (
             f"the clip's {clip.frames} frames must be 1 more than a multiple of the VAE's "

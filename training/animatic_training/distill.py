@@ -3,8 +3,9 @@
 The student's noise levels cut the teacher's path into windows. In each window the guided teacher
 takes several Euler steps; the student, at the window's start, learns the one straight velocity
 that lands where the teacher did (piecewise rectified flow, PeRFlow, arXiv:2405.07510). The path
-starts at pure noise and runs on from the teacher's own points, so the student sees just what it
-will see when it samples, and no clip of the data is needed.
+starts at pure noise and no clip of the data is needed. Every window starts at a point of the
+teacher's, not where the student's own steps led: only the first is just what the student will see
+when it samples, and its later errors are not trained against.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
+from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
 from animatic_training.muon import optimisers, set_rates
 from animatic_training.sampling import GuidedVelocity, euler
 from animatic_training.text import CaptionEncoder
@@ -100,15 +101,17 @@ def distill(config: Config, teacher: Denoiser, run: Path, device: torch.device) 
         ema.module.load_state_dict(state["ema"])
         for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
             optimiser.load_state_dict(own)
-        budget.used, budget.step = state["used"], state["step"]
+        budget.resume(state)
+    if budget.done:
+        return ema.module
+    seed_noise(config.data.seed, 4, budget.step)
     budget.save = lambda: write_checkpoint(
         path,
         {
             "student": student.state_dict(),
             "ema": ema.module.state_dict(),
             "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
-            "used": budget.used,
-            "step": budget.step,
+            **budget.progress(),
         },
     )
     rng = np.random.default_rng((config.data.seed, 4, budget.step))

@@ -53,14 +53,15 @@ def latents_path(folder: Path, shard: int, vae: VideoVae) -> Path:
 
 
 def load_latents(data: Path, shards: list[int], vae: VideoVae) -> LatentSet:
-    """Read the latents of shards that have them; FileNotFoundError if none has."""
+    """Read the latents of rendered shards; FileNotFoundError if one (or every one) lacks them."""
+    paths = {shard: latents_path(data, shard, vae) for shard in shards}
+    missing = [shard for shard, path in paths.items() if not path.exists()]
+    if missing or not paths:
+        which = f" of the shards {missing}" if len(missing) < len(paths) else ""
+        raise FileNotFoundError(f"{data} holds no latents{which} by this VAE.")
     latents, labels = [], []
-    for shard in shards:
-        path = latents_path(data, shard, vae)
-        if path.exists():
-            latents.append(torch.from_numpy(np.load(path)))
-            own = np.load(labels_path(data, shard))
-            labels.append(np.concatenate([own, mirrored_labels(own)]))
-    if not latents:
-        raise FileNotFoundError(f"{data} holds no latents by this VAE.")
+    for shard, path in paths.items():
+        latents.append(torch.from_numpy(np.load(path)))
+        own = np.load(labels_path(data, shard))
+        labels.append(np.concatenate([own, mirrored_labels(own)]))
     return LatentSet(torch.cat(latents), np.concatenate(labels))

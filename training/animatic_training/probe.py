@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
+from animatic_training.atomic import whole_file
+from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
 from animatic_training.dataset import clips_path, labels_path, mirrored_labels, ready_shards
 from animatic_training.world.attributes import CLASSES, ShotAttributes
 
@@ -81,8 +82,11 @@ def accuracy(readings: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def save_probe(probe: Probe, path: Path) -> None:
-    """Write the weights as float16 safetensors."""
-    save_file({k: v.half().contiguous() for k, v in probe.state_dict().items()}, path)
+    """Write the weights as float16 safetensors; a file of that name is always whole."""
+    weights = {k: v.half().contiguous().cpu() for k, v in probe.state_dict().items()}
+    with whole_file(path) as temporary:
+        # Serialised first: the library's own writing reports a full disk as no OSError.
+        temporary.write_bytes(save(weights))
 
 
 def load_probe(path: Path, frames: int) -> Probe:
@@ -122,14 +126,16 @@ def train_probe(
     if state := read_checkpoint(path):
         probe.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
-        budget.used, budget.step = state["used"], state["step"]
+        budget.resume(state)
+    if budget.done:
+        return probe.eval()
+    seed_noise(config.data.seed, 3, budget.step)
     budget.save = lambda: write_checkpoint(
         path,
         {
             "model": probe.state_dict(),
             "optimiser": optimiser.state_dict(),
-            "used": budget.used,
-            "step": budget.step,
+            **budget.progress(),
         },
     )
     rng = np.random.default_rng((config.data.seed, 3, budget.step))

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from animatic import sampler
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -30,8 +32,7 @@ class Prompts:
 
 def shifted_sigmas(steps: int, shift: float) -> list[float]:
     """Return `steps` noise levels from 1 downwards, without the final 0, spaced by `shift`."""
-    even = [1 - n / steps for n in range(steps)]
-    return [shift * s / (1 + (shift - 1) * s) for s in even]
+    return [sampler.shift(1 - n / steps, shift) for n in range(steps)]
 
 
 class GuidedVelocity:

@@ -32,7 +32,6 @@ log = logging.getLogger("animatic_training")
 
 SCORE_SEED = 77
 TEACHER_STEPS = 24
-TEACHER_SHIFT = 2.0
 BATCH = 25
 
 
@@ -106,8 +105,10 @@ def score_models(
     device = vae.mean.device
     encoder = CaptionEncoder(config.train.max_tokens, device)
     prompts = score_prompts(count)
+    # Spaced as its training was: more steps where it saw more of the noise levels.
+    many = shifted_sigmas(TEACHER_STEPS, config.train.timestep_shift)
     plans = {
-        "teacher": (config.distill.guidance, shifted_sigmas(TEACHER_STEPS, TEACHER_SHIFT)),
+        "teacher": (config.distill.guidance, many),
         "student": (1.0, list(config.distill.sigmas)),
     }
     scores: dict[str, float] = {}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
+from animatic.engine.cores import usable_cores
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.vae import VideoVae
 from animatic_training.atomic import whole_file
-from animatic_training.budget import read_checkpoint
+from animatic_training.budget import is_done, read_checkpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,6 +40,11 @@ class Workplace:
         """The folder of rendered shards and their latents."""
         return self.run / "data"
 
+    @property
+    def on_accelerator(self) -> bool:
+        """Whether it computes on something faster than the CPU's cores."""
+        return self.device.type != "cpu"
+
     def require_shards(self) -> None:
         """Refuse to go on without training and held-out shards."""
         from animatic_training.dataset import ready_shards
@@ -52,9 +57,8 @@ class Workplace:
 
     def denoiser(self, file: str, stage: str) -> Denoiser:
         """Return the averaged weights of `denoiser.pt` or `student.pt`, which `stage` makes."""
-        state = read_checkpoint(self.run / file)
-        if state is None:
-            raise StageError(f"There is no {self.run / file} yet: run the stage `{stage}` first.")
+        minutes = (self.config.distill if stage == "distill" else self.config.train).minutes
+        state = self._finished(file, stage, minutes)
         denoiser = Denoiser(self.config.denoiser_config).to(self.device)
         denoiser.load_state_dict(state["ema"])
         return denoiser.eval()
@@ -69,13 +73,22 @@ class Workplace:
 
     def vae(self) -> VideoVae:
         """Return the trained VAE."""
+        state = self._finished("vae.pt", "vae", self.config.vae_training.minutes)
         vae = VideoVae(self.config.vae).to(self.device)
-        state = read_checkpoint(self.run / "vae.pt")
-        if state is None:
-            raise StageError("There is no trained VAE yet: run the stage `vae` first.")
         vae.load_state_dict(state["model"])
         vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return vae.eval()
+
+    def _finished(self, file: str, stage: str, minutes: float) -> dict[str, Any]:
+        """Read a checkpoint of a stage that has come to its end; StageError if it has not."""
+        state = read_checkpoint(self.run / file)
+        if state is None:
+            raise StageError(f"There is no {self.run / file} yet: run the stage `{stage}` first.")
+        if not is_done(state, minutes):
+            raise StageError(
+                f"{self.run / file} is not finished: run the stage `{stage}` to its end."
+            )
+        return state
 
 
 class StageError(Exception):
@@ -83,10 +96,14 @@ class StageError(Exception):
 
 
 def run_render(place: Workplace) -> None:
-    """Render every missing shard, on all cores."""
-    from animatic_training.dataset import render_all
+    """Render every missing shard: on all cores, or on the accelerator where there is one."""
+    from animatic_training.dataset import render_all, render_all_on
 
-    for number in render_all(place.config, place.data, os.cpu_count() or 1):
+    if place.on_accelerator:
+        numbers = render_all_on(place.device, place.config, place.data)
+    else:
+        numbers = render_all(place.config, place.data, usable_cores())
+    for number in numbers:
         log.info("shard %d is there", number)
 
 
@@ -115,12 +132,12 @@ def run_latents(place: Workplace) -> None:
 
 def run_denoiser(place: Workplace) -> None:
     """Train the many-step teacher."""
-    from animatic_training.dataset import shard_numbers
+    from animatic_training.dataset import ready_shards
     from animatic_training.latents import load_latents
     from animatic_training.train_denoiser import train_denoiser
 
     try:
-        clips = load_latents(place.data, shard_numbers(place.config)[0], place.vae())
+        clips = load_latents(place.data, ready_shards(place.config, place.data), place.vae())
     except FileNotFoundError as error:
         raise StageError(f"{error} Run the stage `latents` first.") from error
     train_denoiser(place.config, clips, place.run, place.device)

@@ -10,22 +10,23 @@ from __future__ import annotations
 import copy
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animatic import sampler
 from animatic_export.blockout.denoiser import Denoiser
-from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
+from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
 from animatic_training.muon import optimisers, set_rates
 from animatic_training.text import CaptionEncoder
 from animatic_training.world.attributes import CLASSES, ShotAttributes
 from animatic_training.world.captions import write_caption
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from animatic_training.config import Config
@@ -133,8 +134,9 @@ def sample_sigma(
 
     In `keyframe_share` of the clips some frames, never all, are given clean.
     """
-    s = torch.randn(batch, 1, device=device).sigmoid()
-    sigma = (shift * s / (1 + (shift - 1) * s)).expand(-1, frames)
+    # Plain arithmetic: tensors pass through the runtime's formula as numbers do.
+    formula: Callable[[Tensor, float], Tensor] = cast("Any", sampler.shift)
+    sigma = formula(torch.randn(batch, 1, device=device).sigmoid(), shift).expand(-1, frames)
     keyed = torch.rand(batch, 1, device=device) < keyframe_share
     given = torch.rand(batch, frames, device=device) < 0.5
     given = given & ~given.all(dim=1, keepdim=True)
@@ -182,21 +184,19 @@ def train_denoiser(config: Config, clips: LatentSet, run: Path, device: torch.de
         ema.module.load_state_dict(state["ema"])
         for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
             optimiser.load_state_dict(own)
-        budget.used, budget.step = state["used"], state["step"]
-
-    def save() -> None:
-        write_checkpoint(
-            path,
-            {
-                "objective": objective.state_dict(),
-                "ema": ema.module.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
-                "used": budget.used,
-                "step": budget.step,
-            },
-        )
-
-    budget.save = save
+        budget.resume(state)
+    if budget.done:
+        return ema.module
+    seed_noise(config.data.seed, 2, budget.step)
+    budget.save = lambda: write_checkpoint(
+        path,
+        {
+            "objective": objective.state_dict(),
+            "ema": ema.module.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
+            **budget.progress(),
+        },
+    )
     rng = np.random.default_rng((config.data.seed, 2, budget.step))
     encoder = CaptionEncoder(settings.max_tokens, device)
     batches = Batches(

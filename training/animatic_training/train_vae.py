@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from animatic_export.blockout.vae import VideoVae
-from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
+from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
 from animatic_training.dataset import clips_path, ready_shards
 from animatic_training.muon import optimisers, set_rates
 
@@ -84,20 +84,24 @@ def train_vae(config: Config, data: Path, run: Path, device: torch.device) -> Vi
         vae.load_state_dict(state["model"])
         for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
             optimiser.load_state_dict(own)
-        budget.used, budget.step = state["used"], state["step"]
+        budget.resume(state)
+    if budget.done:
+        return vae.eval()
+    seed_noise(config.data.seed, 1, budget.step)
 
-    def save() -> None:
-        write_checkpoint(
-            path,
-            {
-                "model": vae.state_dict(),
-                "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
-                "used": budget.used,
-                "step": budget.step,
-            },
-        )
+    def finish() -> None:
+        first = ready_shards(config, data)[0]
+        _measure_latents(vae, np.load(clips_path(data, first), mmap_mode="r"), device)
 
-    budget.save = save
+    budget.finish = finish
+    budget.save = lambda: write_checkpoint(
+        path,
+        {
+            "model": vae.state_dict(),
+            "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
+            **budget.progress(),
+        },
+    )
     objective = torch.compile(
         _Objective(vae, config.vae_training.kl_weight), disable=not config.compile
     )
@@ -123,10 +127,6 @@ def train_vae(config: Config, data: Path, run: Path, device: torch.device) -> Vi
         for optimiser in optimiser_list:
             optimiser.step()
         budget.note(loss=loss.item(), psnr=-10 * float(torch.log10(square.detach())))
-
-    first = ready_shards(config, data)[0]
-    _measure_latents(vae, np.load(clips_path(data, first), mmap_mode="r"), device)
-    save()
     return vae.eval()
 
 

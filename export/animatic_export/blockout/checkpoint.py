@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 from safetensors import SafetensorError, safe_open
 
-from animatic_export.blockout.config import DenoiserConfig, VaeConfig
+from animatic_export.blockout.config import ClipConfig, DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.vae import VideoVae
 from animatic_export.errors import CheckpointError
@@ -19,16 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-FORMAT = "blockout-1"
-
-
-class Clip(msgspec.Struct, frozen=True):
-    """The clips a checkpoint was trained on."""
-
-    width: int
-    height: int
-    frames: int
-    fps: int
+FORMAT: Final = "blockout-1"
+"""What the metadata of a checkpoint calls its format."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +30,8 @@ class BlockoutCheckpoint:
     vae: VideoVae
     vae_config: VaeConfig
     denoiser: Denoiser
-    clip: Clip
+    clip: ClipConfig
+    """The clips it was trained on."""
     sigmas: tuple[float, ...]
     scores: dict[str, float]
 
@@ -62,9 +55,21 @@ def read_checkpoint(path: Path) -> BlockoutCheckpoint:
             f"{path} is not a Blockout checkpoint (format {metadata.get('format')!r}, expected "
             f"{FORMAT!r}): give the `blockout.safetensors` of a training run."
         )
-    vae_config = msgspec.json.decode(metadata["vae"], type=VaeConfig)
-    vae = VideoVae(vae_config)
-    denoiser = Denoiser(msgspec.json.decode(metadata["denoiser"], type=DenoiserConfig))
+    try:
+        vae_config = msgspec.json.decode(metadata["vae"], type=VaeConfig)
+        denoiser_config = msgspec.json.decode(metadata["denoiser"], type=DenoiserConfig)
+        clip = msgspec.json.decode(metadata["clip"], type=ClipConfig)
+        sigmas = msgspec.json.decode(metadata["sigmas"], type=tuple[float, ...])
+        scores: dict[str, float] = json.loads(metadata["scores"])
+    except KeyError as error:
+        raise CheckpointError(
+            f"The metadata of {path} lacks {error}: write it again with `animatic train`."
+        ) from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise CheckpointError(
+            f"The metadata of {path} is malformed ({error}): write it again with `animatic train`."
+        ) from error
+    vae, denoiser = VideoVae(vae_config), Denoiser(denoiser_config)
     try:
         vae.load_state_dict(_part(tensors, "vae."))
         denoiser.load_state_dict(_part(tensors, "denoiser."))
@@ -76,9 +81,9 @@ def read_checkpoint(path: Path) -> BlockoutCheckpoint:
         vae=vae.eval(),
         vae_config=vae_config,
         denoiser=denoiser.eval(),
-        clip=msgspec.json.decode(metadata["clip"], type=Clip),
-        sigmas=tuple(json.loads(metadata["sigmas"])),
-        scores=json.loads(metadata["scores"]),
+        clip=clip,
+        sigmas=sigmas,
+        scores=scores,
     )
 
 

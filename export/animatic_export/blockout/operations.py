@@ -23,6 +23,6 @@ def gflop_per_clip(plans: Mapping[str, GraphPlan], runs: Mapping[str, int]) -> f
     for role, count in runs.items():
         plan = plans[role]
         with FlopCounterMode(display=False) as counter:
-            plan.module(*plan.example)
-        total += count * counter.get_total_flops() / len(plan.example[0])
+            plan.module(*plan.examples[0])
+        total += count * counter.get_total_flops() / len(plan.examples[0][0])
     return total / 1e9

@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 VERSION = "0"
-MAX_TOKENS = 64
+MAX_TOKENS = 40
+"""Of a prompt: as many as the captions had in training (`train.max_tokens`)."""
 DESCRIPTION = (
     "Draws the grey-box stage of a previs shot from a sentence: simple solids, sky, sun and "
     "camera moves. Trained from nothing on procedural clips."
@@ -86,7 +87,8 @@ def export_blockout(checkpoint: Path, folder: Path, command: str) -> ExportRepor
         latents=LatentStats(
             mean=tuple(trained.vae.mean.tolist()), std=tuple(trained.vae.std.tolist())
         ),
-        conditioning=Conditioning(text=True, keyframes=True, context=False),
+        # No keyframes: the student never saw a given frame, and no encoder is shipped.
+        conditioning=Conditioning(text=True, keyframes=False, context=False),
         text=TextSpec(
             tokenizer=FileRef(file="tokenizer.json", sha256=sha256_file(folder / "tokenizer.json")),
             max_tokens=MAX_TOKENS,
@@ -106,13 +108,7 @@ def _plans(trained: BlockoutCheckpoint, minilm: Path) -> dict[str, GraphPlan]:
     plans = [
         text_encoder_plan(load_minilm(minilm / "model.safetensors")),
         denoiser_plan(trained.denoiser),
-        decoder_plan(
-            trained.vae,
-            config.latent_channels,
-            config.rows,
-            config.columns,
-            trained.vae_config.spatial_factor,
-        ),
+        decoder_plan(trained.vae, config.rows, config.columns, trained.vae_config.spatial_factor),
     ]
     return {plan.role: plan for plan in plans}
 

@@ -200,6 +200,24 @@ class Decoder(_GroupNetwork):
                 nn.PixelShuffle(2),
             ]
         )
+        self.latent_channels = config.latent_channels
+
+    @torch.no_grad()
+    def memory_shapes(self, rows: int, columns: int) -> list[tuple[int, int, int]]:
+        """Return (channels, rows, columns) of every memory, for latents of `rows` x `columns`.
+
+        Found by running the decoder once.
+        """
+        device = next(self.parameters()).device
+        x = torch.zeros(1, self.latent_channels, rows, columns, device=device)
+        shapes: list[tuple[int, int, int]] = []
+        for layer in self.layers:
+            if isinstance(layer, MemoryBlock):
+                shapes.append((x.shape[1], x.shape[2], x.shape[3]))
+                x = layer(x, torch.zeros_like(x))
+            else:
+                x = layer(x)
+        return shapes
 
 
 class VideoVae(nn.Module):

@@ -37,7 +37,8 @@ def camera_path(
 ) -> CameraPath:
     """Return the camera for `times`, float [frames] running from -0.5 to 0.5 over the shot.
 
-    Every move is centred, so that the subject stands as its shot size says at time 0.
+    Every move is centred: the subject stands as its shot size says at time 0. The eye stays at
+    least 0.35 m above the ground, so a crane that would begin below that waits there at first.
     """
     zero = np.zeros_like(times)
     rise = float(rng.uniform(0.04, 0.20)) * distance
