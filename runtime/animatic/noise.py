@@ -2,7 +2,8 @@
 
 Each draw starts its own counter of Philox (Salmon et al., "Parallel random numbers: as easy as
 1, 2, 3", 2011), so what a draw gives depends on what it is for and never on what was drawn before:
-the same seed is the same clip on every backend, whatever order the work is done in.
+the same seed is the same noise on every backend, whatever order the work is done in. (Only the
+noise: what a backend's arithmetic makes of it differs in the last bits, and so may the clip.)
 
     key     = (seed, variant)
     counter = (0, purpose, block, 0)    word 0 counts the numbers within a draw

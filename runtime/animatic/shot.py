@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
@@ -87,9 +88,12 @@ class Shot:
         offered = [(size.width, size.height) for size in geometry.sizes]
         if self.size is None:
             return offered[0]
-        for size in offered:
-            if self.size == size:
-                return size
+        asked: object = self.size
+        # A list serves as well, from JSON say; an array's own == would give an array.
+        if isinstance(asked, tuple | list) and all(isinstance(s, numbers.Integral) for s in asked):
+            for size in offered:
+                if tuple(asked) == size:
+                    return size
         choices = _listed([f"{width}x{height}" for width, height in offered])
         raise ShotError(f"This model does not make that size; choose {choices}.")
 
@@ -121,7 +125,7 @@ class Shot:
 
 
 def _checked_prompt(prompt: object) -> str:
-    if not isinstance(prompt, str) or not prompt.strip():
+    if not isinstance(prompt, str) or all(map(_is_invisible, prompt)):
         raise ShotError("The prompt is empty; say in words what is to be seen.")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise ShotError(
@@ -129,14 +133,19 @@ def _checked_prompt(prompt: object) -> str:
             f"{MAX_PROMPT_CHARACTERS:,}."
         )
     for position, character in enumerate(prompt, start=1):
-        # Cc: control characters, NUL and line breaks among them. Cs: half of a surrogate pair,
-        # which no UTF-8 file can hold.
-        if unicodedata.category(character) in {"Cc", "Cs"}:
+        # Cc: control characters, NUL and line breaks among them. Zl, Zp: Unicode's own line and
+        # paragraph breaks. Cs: half of a surrogate pair, which no UTF-8 file can hold.
+        if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
             raise ShotError(
                 f"The prompt holds a control or broken character (U+{ord(character):04X}) at "
                 f"place {position}; write it as one line of plain text."
             )
     return prompt
+
+
+def _is_invisible(character: str) -> bool:
+    # Cf: joiners, direction marks and the like. Z*: every kind of space.
+    return character.isspace() or unicodedata.category(character) in {"Cf", "Zl", "Zp", "Zs"}
 
 
 def _checked_number(name: str, value: object) -> int:

@@ -108,11 +108,11 @@ def verify_files(opened: OpenBundle) -> None:
     """Hash every file of a bundle; BundleIntegrityError names the first that is not right."""
     for file, expected in _files(opened):
         path = opened.path(file)
-        if not path.is_file():
-            raise BundleIntegrityError(f"The file {path} of the bundle is missing; {_MEND}.")
-        if expected is None:
-            continue
         try:
+            if not path.is_file():
+                raise BundleIntegrityError(f"The file {path} of the bundle is missing; {_MEND}.")
+            if expected is None:
+                continue
             actual = sha256_file(path)
         except OSError as error:
             raise BundleIntegrityError(

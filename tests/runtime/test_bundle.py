@@ -327,3 +327,11 @@ def test_write_makes_the_folder(tmp_path: Path, bundle: Bundle) -> None:
 def test_every_bundle_error_is_one() -> None:
     for kind in (BundleIntegrityError, BundleNotFoundError, BundleSchemaError):
         assert issubclass(kind, BundleError)
+
+
+def test_name_that_is_too_long_is_one_sentence(folder: Path) -> None:
+    note = LicenceNote(component="tiny", spdx="0BSD", file="x" * 300)
+    opened = open_bundle(folder)
+    long = OpenBundle(folder, replace(opened.bundle, licences=(note,)), ZEROS)
+    with pytest.raises(BundleIntegrityError, match=r"cannot be read \(File name too long\)"):
+        verify_files(long)

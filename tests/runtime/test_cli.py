@@ -4,51 +4,23 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from importlib.metadata import EntryPoint, EntryPoints
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import av
-import click
 import msgspec
 import pytest
 
 import animatic
 from animatic.bundle import decode_bundle
-from animatic.cli import delegate, main
-from animatic.cli.naming import slug
 from animatic.sinks import read_record
 from animatic.store import write_bundle
 from tests.runtime.tiny_bundle import write_tiny_bundle
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
-class Result(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def run(
-    tiny_bundle: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> Run:
-    """The command line in an empty working folder; ``BUNDLE`` stands for the tiny bundle."""
-    monkeypatch.chdir(tmp_path)
-
-    def call(*arguments: str) -> Result:
-        capfd.readouterr()
-        code = main([str(tiny_bundle) if word == "BUNDLE" else word for word in arguments])
-        return Result(code, *capfd.readouterr())
-
-    return call
-
+    from tests.runtime.command_line import Run
 
 MADE: list[tuple[Sequence[str], list[str]]] = [
     ([], ["a-red-lorry_0.mp4"]),
@@ -114,25 +86,6 @@ def test_generate_refuses(
         assert result.err.count("\n") == 1
 
 
-def test_default_names_take_the_next_free_number(run: Run) -> None:
-    shot = ("generate", "A red lorry!", "--bundle", "BUNDLE", "--frames", "5")
-    outputs = [run(*shot).out.strip() for _ in range(3)]
-    assert outputs == ["a-red-lorry_0.mp4", "a-red-lorry_0_2.mp4", "a-red-lorry_0_3.mp4"]
-    assert Path(outputs[0]).read_bytes() == Path(outputs[2]).read_bytes()
-
-
-@pytest.mark.parametrize("output", ["clip.mp4", "takes", "clip.png"])
-def test_named_file_is_replaced_only_by_force(run: Run, output: str) -> None:
-    shot = ("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", output)
-    assert run(*shot).code == 0
-    refused = run(*shot, "--seed", "1")
-    assert refused.code == 1
-    assert "already exists; choose another name, or replace it with --force" in refused.err
-    assert read_record(Path(output)).seed == 0
-    assert run(*shot, "--seed", "1", "--force").code == 0
-    assert read_record(Path(output)).seed == 1
-
-
 def test_variants_differ_and_are_recorded(run: Run) -> None:
     first, second = run(
         "generate", "A red lorry!", "--bundle", "BUNDLE", "--variants", "2"
@@ -141,21 +94,6 @@ def test_variants_differ_and_are_recorded(run: Run) -> None:
     with av.open(first) as one, av.open(second) as other:
         pair = [next(film.decode(video=0)).to_ndarray(format="rgb24") for film in (one, other)]
     assert (pair[0] != pair[1]).any()
-
-
-@pytest.mark.parametrize(
-    ("prompt", "expected"),
-    [
-        ("A red lorry!", "a-red-lorry"),
-        ("Éclair’s café — 50%", "eclairs-cafe-50"),
-        ("赤いトラック", "shot"),
-        ("../../etc/passwd", "etc-passwd"),
-        ("word " * 40, "word-" * 8 + "word"),
-        ("x" * 200, "x" * 48),
-    ],
-)
-def test_slug(prompt: str, expected: str) -> None:
-    assert slug(prompt) == expected
 
 
 @pytest.mark.parametrize("output", ["clip.mp4", "clip.webp", "clip.gif", "takes", "clip.png"])
@@ -315,59 +253,6 @@ def test_unknown_command_is_usage(run: Run) -> None:
     result = run("animate")
     assert result.code == 2
     assert "No such command 'animate'" in result.err
-
-
-def announce(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
-    entries = [EntryPoint(name, value, delegate.GROUP) for name, value in values.items()]
-    monkeypatch.setattr(delegate, "entry_points", lambda **_: EntryPoints(entries))
-
-
-def test_delegate_runs_the_announced_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(monkeypatch, export="tests.runtime.test_cli:echo")
-    assert run("export", "--loud", "RECIPE").out == "RECIPE!\n"
-    assert run("export", "--help").out.startswith("Usage: animatic export ")
-    assert run("export").code == 2
-    assert "\n  export " in run("--help").out
-
-
-@click.command()
-@click.argument("recipe")
-@click.option("--loud", is_flag=True)
-def echo(*, recipe: str, loud: bool) -> None:
-    click.echo(recipe + "!" * loud)
-
-
-@click.command()
-def needy() -> None:
-    raise ModuleNotFoundError("No module named 'torch'", name="torch")
-
-
-@pytest.mark.parametrize("value", ["no_such_torch_cli:command", "tests.runtime.test_cli:needy"])
-def test_delegate_says_which_extra_is_missing(
-    run: Run, monkeypatch: pytest.MonkeyPatch, value: str
-) -> None:
-    announce(monkeypatch, train=value)
-    if value.startswith("no_such"):
-        # The package itself is missing: a broken installation, and not ours to explain away.
-        with pytest.raises(ModuleNotFoundError):
-            run("train")
-        return
-    result = run("train")
-    assert (result.code, result.out) == (1, "")
-    assert "needs torch, which is not installed; pip install 'animatic[train]'" in result.err
-
-
-def test_delegate_that_nobody_announced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(monkeypatch)
-    result = run("calibrate", "--anything")
-    assert (result.code, result.out) == (1, "")
-    assert "pip install 'animatic[calibrate]'" in result.err
-
-
-def test_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    announce(monkeypatch, export="tests.runtime.test_cli:Result")
-    with pytest.raises(TypeError):
-        run("export")
 
 
 def shell(tiny_bundle: Path, *arguments: str) -> list[str]:

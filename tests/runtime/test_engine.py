@@ -282,3 +282,8 @@ def test_cgroup_quota(tmp_path: Path) -> None:
     assert _cgroup_quota(membership, mount) == 0.5
     (inner / "cpu.max").write_text("garbage")
     assert _cgroup_quota(membership, mount) == 2.5
+
+
+def test_name_that_is_too_long_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"cannot be read \(File name too long\); run"):
+        OnnxRuntimeEngine(tmp_path / ("x" * 300 + ".onnx"), SPEC)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
@@ -34,7 +35,7 @@ def modules_after(statement: str) -> set[str]:
         capture_output=True,
         check=True,
         text=True,
-        env={"PYTHONPATH": ":".join(sys.path)},
+        env={"PYTHONPATH": os.pathsep.join(sys.path)},
     )
     return set(run.stdout.split())
 

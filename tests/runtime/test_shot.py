@@ -4,6 +4,7 @@ from fractions import Fraction
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 
 from animatic.bundle import Bundle, Conditioning
@@ -40,6 +41,16 @@ def test_everything_chosen(bundle: Bundle) -> None:
     assert (plan.seed, plan.variant) == (MAX_SEED, MAX_SEED)
 
 
+def test_size_from_json_is_a_list(bundle: Bundle) -> None:
+    shot = Shot("a red cube", size=[24, 16])  # type: ignore[arg-type]
+    plan = shot.plan(bundle)
+    assert (plan.width, plan.height) == (24, 16)
+
+
+def test_joiners_within_words_are_kept(bundle: Bundle) -> None:
+    assert Shot("👩\u200d🚀 at dawn").plan(bundle).prompt == "👩\u200d🚀 at dawn"
+
+
 @pytest.mark.parametrize(
     ("seconds", "fps", "frames"),
     [
@@ -60,10 +71,14 @@ def test_seconds(bundle: Bundle, seconds: float, fps: Fraction | None, frames: i
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ""}, "The prompt is empty; say in words"),
     ({"prompt": " \u3000 "}, "The prompt is empty; say in words"),
+    ({"prompt": "\u200b\u00ad \u2060\ufeff"}, "The prompt is empty; say in words"),
+    ({"prompt": "\u2028\u2029"}, "The prompt is empty; say in words"),
     ({"prompt": None}, "The prompt is empty; say in words"),
     ({"prompt": "x" * 2001}, "has 2,001 characters; shorten it to at most 2,000"),
     ({"prompt": "a\0b"}, r"U\+0000\) at place 2; write it as one line of plain text"),
     ({"prompt": "a\nb"}, r"U\+000A\) at place 2; write it as one line of plain text"),
+    ({"prompt": "a\u2028b"}, r"U\+2028\) at place 2; write it as one line of plain text"),
+    ({"prompt": "a\u2029b"}, r"U\+2029\) at place 2; write it as one line of plain text"),
     ({"prompt": "a\x9bb"}, r"U\+009B\).*; write it as one line of plain text"),
     ({"prompt": "a\ud800"}, r"U\+D800\).*; write it as one line of plain text"),
     ({"seed": -1}, "That seed cannot be used; choose a whole number from 0 to 9223372036854775807"),
@@ -75,6 +90,11 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"size": (8, 16)}, "does not make that size; choose 16x8 or 24x16"),
     ({"size": (0, 0)}, "does not make that size; choose 16x8 or 24x16"),
     ({"size": (16, 8, 1)}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": [8, 16]}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": 16}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": "16x8"}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": [np.zeros(2), np.zeros(2)]}, "does not make that size; choose 16x8 or 24x16"),
+    ({"size": np.array([16, 8])}, "does not make that size; choose 16x8 or 24x16"),
     ({"frames": 8}, "does not make that many frames; choose 9 or 5"),
     ({"frames": 13}, "does not make that many frames; choose 9 or 5"),
     ({"frames": -9}, "does not make that many frames; choose 9 or 5"),

@@ -107,14 +107,15 @@ def test_animation_has_every_frame_and_the_whole_length(tmp_path: Path, name: st
 
 @pytest.mark.parametrize("name", ["clip.webp", "clip.gif"])
 @pytest.mark.parametrize("count", [1, 5])
-def test_animation_that_does_not_move_keeps_its_length(
-    tmp_path: Path, name: str, count: int
-) -> None:
+def test_animation_that_does_not_move_is_one_picture(tmp_path: Path, name: str, count: int) -> None:
     with sink_for(tmp_path / name, made_from=RECORD) as sink:
         for index in range(count):
             sink.write(Frame(index, picture(0), Fraction(index, 8)))
     with Image.open(tmp_path / name) as image:
-        assert getattr(image, "n_frames", 1) == 1 or sum_of_durations(image) == 125 * count
+        assert getattr(image, "n_frames", 1) == 1
+        # GIF counts 10 ms; a still WebP has no length at all, see animation.py.
+        length = 0 if name.endswith(".webp") else round(12.5 * count) * 10
+        assert image.info.get("duration", 0) == length
     assert read_record(tmp_path / name) == RECORD
 
 
@@ -227,7 +228,7 @@ def test_nothing_appears_before_the_end(tmp_path: Path, name: str) -> None:
     assert not any(path.name.startswith(".") for path in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("name", ["clip.mp4", "clip.webp", "takes", "clip.%04d.png"])
+@pytest.mark.parametrize("name", FILES + SEQUENCES)
 def test_no_frame_is_no_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(OutputError, match=r"No frame was made"):
         write(tmp_path / name, count=0)
@@ -382,7 +383,7 @@ def test_unwritable_folder_is_one_sentence(tmp_path: Path, name: str) -> None:
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's /dev/full")
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="Linux's /dev/full")
 def test_raw_pipe_to_a_full_disk() -> None:
     from animatic.sinks.raw import RawPipeSink
 

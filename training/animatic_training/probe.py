@@ -1,6 +1,6 @@
 """The probe: a small classifier that reads a clip's attributes off its pixels.
 
-It is trained on renders (half of them passed through the VAE, as every generated clip is) and
+It is trained on renders (a part of them passed through the VAE, as every generated clip is) and
 scored on renders of held-out combinations; only if it is right
 there does its verdict on generated clips mean anything. A clip's frames are stacked as channels:
 motion is then a difference between channels, which the first convolution sees.
@@ -20,16 +20,18 @@ from torch.nn import functional as F
 from animatic_training.atomic import whole_file
 from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
 from animatic_training.dataset import clips_path, labels_path, mirrored_labels, ready_shards
+from animatic_training.train_vae import decode_again, to_video
 from animatic_training.world.attributes import CLASSES, ShotAttributes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from animatic_export.blockout.vae import VideoVae
     from animatic_training.config import Config
 
 WIDTHS = (40, 80, 128, 160)
+DECODED_EVERY = 5
+"""One shard in so many is also learnt from as the VAE decodes it."""
 
 
 class _Stage(nn.Module):
@@ -96,23 +98,43 @@ def load_probe(path: Path, frames: int) -> Probe:
     return probe.eval()
 
 
-def _augment(video: Tensor, vae: VideoVae | None) -> Tensor:
-    """Roughen renders a little, so that the probe looks at shapes and not at render texture.
+class _Renders:
+    """Clips to learn from; a mirror image that falls into the score set is left out."""
 
-    Half of the batch goes through the VAE (a generated clip always does), and all of it gets a
-    slight change of brightness and noise.
+    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
+        self.pixels = pixels
+        self.labels = (labels, mirrored_labels(labels))
+        self.rows = tuple(
+            np.flatnonzero([not ShotAttributes(*row).held_out for row in own.tolist()])
+            for own in self.labels
+        )
+
+    def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        """Return uint8 clips [count, F, H, W, 3], half of the draws mirrored, and their labels."""
+        mirrored = int(rng.random() < 0.5)
+        rows = np.sort(rng.choice(self.rows[mirrored], count))
+        pixels = self.pixels[rows]
+        return pixels[:, :, :, ::-1] if mirrored else pixels, self.labels[mirrored][rows]
+
+
+def _renders(config: Config, data: Path, vae: VideoVae) -> list[_Renders]:
+    """Return every shard, and a share of them once more as the VAE decodes them.
+
+    A generated clip always went through the decoder: the probe must not stumble over its blur.
     """
-    if vae is not None:
-        half = len(video) // 2
-        with torch.no_grad():
-            made = vae.decode(vae.encode(video[:half])[0]).clamp(0, 1)
-        video = torch.cat([made.to(video.dtype), video[half:]])
-    gain = 1 + 0.06 * (torch.rand(len(video), 1, 1, 1, 1, device=video.device) - 0.5)
-    return (video * gain + 0.01 * torch.randn_like(video)).clamp(0, 1)
+    numbers = ready_shards(config, data)
+    made = []
+    for place, number in enumerate(numbers):
+        pixels = np.load(clips_path(data, number), mmap_mode="r")
+        labels = np.load(labels_path(data, number))
+        made.append(_Renders(pixels, labels))
+        if place % DECODED_EVERY == 0:
+            made.append(_Renders(decode_again(vae, pixels), labels))
+    return made
 
 
 def train_probe(
-    config: Config, data: Path, run: Path, vae: VideoVae | None, device: torch.device
+    config: Config, data: Path, run: Path, vae: VideoVae, device: torch.device
 ) -> Probe:
     """Train for the configured minutes, resuming from `run/probe.pt`."""
     torch.manual_seed(config.data.seed + 3)
@@ -139,16 +161,18 @@ def train_probe(
         },
     )
     rng = np.random.default_rng((config.data.seed, 3, budget.step))
-    numbers = ready_shards(config, data)
-    shards = [np.load(clips_path(data, n), mmap_mode="r") for n in numbers]
-    labels = [np.load(labels_path(data, n)) for n in numbers]
+    renders = _renders(config, data, vae)
+    forward = torch.compile(probe, disable=not config.compile)
     probe.train()
     for _ in budget:
-        video, wanted = _draw(shards, labels, config.probe.batch, rng, device)
+        pixels, labels = renders[int(rng.integers(len(renders)))].draw(config.probe.batch, rng)
+        video, wanted = to_video(pixels, device), torch.from_numpy(labels).to(device)
+        # A little brighter or darker, so that colours are read in any light.
+        gain = 1 + 0.06 * (torch.rand(len(video), 1, 1, 1, 1, device=device) - 0.5)
         for group in optimiser.param_groups:
             group["lr"] = config.probe.learning_rate * budget.rate()
         with torch.autocast(device.type, dtype=torch.bfloat16):
-            logits = probe(_augment(video, vae))
+            logits = forward((video * gain).clamp(0, 1))
         losses = [
             F.cross_entropy(part.float(), wanted[:, n], label_smoothing=0.02)
             for n, part in enumerate(logits)
@@ -160,25 +184,3 @@ def train_probe(
         right = [(part.argmax(1) == wanted[:, n]).float().mean() for n, part in enumerate(logits)]
         budget.note(**{name: float(share) for name, share in zip(CLASSES, right, strict=True)})
     return probe.eval()
-
-
-def _draw(
-    shards: Sequence[np.ndarray],
-    labels: Sequence[np.ndarray],
-    count: int,
-    rng: np.random.Generator,
-    device: torch.device,
-) -> tuple[Tensor, Tensor]:
-    """Draw clips from one shard, half of the batches mirrored."""
-    pick = int(rng.integers(len(shards)))
-    rows = np.sort(rng.choice(len(shards[pick]), count, replace=False))
-    pixels, wanted = np.array(shards[pick][rows]), labels[pick][rows]
-    if rng.random() < 0.5:
-        pixels, wanted = np.ascontiguousarray(pixels[:, :, :, ::-1]), mirrored_labels(wanted)
-    # A mirror image may fall on a combination of the score set: it is not learnt from.
-    kept = np.flatnonzero([not ShotAttributes(*row).held_out for row in wanted.tolist()])
-    # Shuffled: `_augment` treats the halves of a batch differently.
-    kept = rng.permutation(kept)
-    pixels, wanted = pixels[kept], wanted[kept]
-    video = torch.from_numpy(pixels).to(device).permute(0, 1, 4, 2, 3).float() / 255
-    return video, torch.from_numpy(wanted).to(device)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from animatic_training.probe import Probe, accuracy, read_clips
 from animatic_training.sampling import GuidedVelocity, euler, shifted_sigmas
 from animatic_training.text import CaptionEncoder
-from animatic_training.train_vae import encode_clips
+from animatic_training.train_vae import to_pixels
 from animatic_training.world.attributes import ShotAttributes, sample_attributes
 from animatic_training.world.captions import write_caption
 
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("animatic_training")
 
 SCORE_SEED = 77
-TEACHER_STEPS = 24
+TEACHER_STEPS = 20
 BATCH = 25
 
 
@@ -59,22 +58,6 @@ def score_clips(
     """Return the probe's accuracy per attribute over uint8 clips [N, F, H, W, 3]."""
     labels = np.stack([prompt.attributes.labels() for prompt in prompts])
     return accuracy(read_clips(probe, clips, device), labels)
-
-
-@torch.no_grad()
-def to_pixels(vae: VideoVae, latents: Tensor) -> np.ndarray:
-    """Decode normalised latents [B, C, T, h, w] to uint8 clips [B, F, H, W, 3]."""
-    with torch.autocast(latents.device.type, dtype=torch.bfloat16):
-        video = vae.decode(vae.denormalise(latents)).float().clamp(0, 1)
-    pixels: np.ndarray = (video * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
-    return pixels
-
-
-def decode_again(vae: VideoVae, clips: np.ndarray) -> np.ndarray:
-    """Encode and decode uint8 clips [N, F, H, W, 3]."""
-    parts = [clips[n : n + BATCH] for n in range(0, len(clips), BATCH)]
-    encoded = (vae.normalise(encode_clips(vae, part, vae.mean.device)) for part in parts)
-    return np.concatenate([to_pixels(vae, latents) for latents in encoded])
 
 
 def generate_clips(

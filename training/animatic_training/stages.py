@@ -154,7 +154,7 @@ def run_probe(place: Workplace) -> None:
     """Train the probe and score it on held-out renders."""
     from animatic_training.dataset import clips_path, labels_path, ready_shards
     from animatic_training.probe import accuracy, read_clips, save_probe, train_probe
-    from animatic_training.score import decode_again
+    from animatic_training.train_vae import decode_again
 
     place.require_shards()
     probe = train_probe(place.config, place.data, place.run, place.vae(), place.device)

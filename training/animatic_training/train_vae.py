@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("animatic_training")
 
 
+DECODE_BATCH = 25
+"""Clips decoded at a time."""
 EDGES_FROM = 0.2
 """Share of the training after which differences between pixels begin to count."""
 
@@ -147,6 +149,22 @@ def encode_clips(vae: VideoVae, clips: np.ndarray, device: torch.device) -> Tens
     with torch.autocast(device.type, dtype=torch.bfloat16):
         mean, _ = vae.encode(to_video(clips, device))
     return mean.float()
+
+
+@torch.no_grad()
+def to_pixels(vae: VideoVae, latents: Tensor) -> np.ndarray:
+    """Decode normalised latents [B, C, T, h, w] to uint8 clips [B, F, H, W, 3]."""
+    with torch.autocast(latents.device.type, dtype=torch.bfloat16):
+        video = vae.decode(vae.denormalise(latents)).float().clamp(0, 1)
+    pixels: np.ndarray = (video * 255).round().byte().permute(0, 1, 3, 4, 2).cpu().numpy()
+    return pixels
+
+
+def decode_again(vae: VideoVae, clips: np.ndarray) -> np.ndarray:
+    """Encode and decode uint8 clips [N, F, H, W, 3]."""
+    parts = [clips[n : n + DECODE_BATCH] for n in range(0, len(clips), DECODE_BATCH)]
+    encoded = (vae.normalise(encode_clips(vae, part, vae.mean.device)) for part in parts)
+    return np.concatenate([to_pixels(vae, latents) for latents in encoded])
 
 
 @torch.no_grad()

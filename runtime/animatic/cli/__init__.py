@@ -11,6 +11,8 @@ so that ``--help`` answers at once.
 from __future__ import annotations
 
 import contextlib
+import errno
+import logging
 import os
 import signal
 import sys
@@ -32,6 +34,7 @@ __all__ = ["group", "main"]
 FAILED: Final = 1
 INTERRUPTED: Final = 128 + signal.SIGINT
 TERMINATED: Final = 128 + signal.SIGTERM
+_UNWRITABLE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 
 
 @click.group(cls=delegate.DelegatingGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and give its exit code; ``arguments`` defaults to the process's own."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        with _terminable(), group.make_context("animatic", given) as context:
+        with _terminable(), _warnings_shown(), group.make_context("animatic", given) as context:
             group.invoke(context)
         sys.stdout.flush()  # here, where a closed pipe is still expected
     except click.exceptions.Exit as leaving:  # --help, --version
@@ -63,10 +66,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
         click.echo("animatic: interrupted, nothing unfinished was kept.", err=True)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has seen enough. Python flushes standard output once more on its way out and
-        # would complain, so it is pointed at nothing.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # the reader has seen enough
+    except OSError as error:
+        # Whatever else is written says in its own words what is wrong, and errors of opening name
+        # their file; this is standard output.
+        if error.errno not in _UNWRITABLE or error.filename is not None:
+            raise
+        _drop_output()
+        click.echo(
+            f"animatic: standard output cannot be written ({os.strerror(error.errno)}); "
+            "free some space or write elsewhere.",
+            err=True,
+        )
+        return FAILED
     return 0
+
+
+def _drop_output() -> None:
+    """Point standard output at nothing: Python flushes it on its way out and would complain."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+
+
+class _OnStandardError(logging.Handler):
+    """Shows what the library logs as the command line speaks."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one message; standard error is looked up now, as a progress bar replaces it."""
+        click.echo(self.format(record), err=True)
+
+
+@contextlib.contextmanager
+def _warnings_shown() -> Iterator[None]:
+    """Print the library's warnings, which would else reach the terminal bare."""
+    handler = _OnStandardError(logging.WARNING)
+    handler.setFormatter(logging.Formatter("animatic: %(message)s"))
+    logger = logging.getLogger("animatic")
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 @contextlib.contextmanager

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import filecmp
 import itertools
 from typing import TYPE_CHECKING
+
+from animatic.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,15 +20,24 @@ __all__ = ["same_bytes", "same_pixels"]
 
 
 def same_bytes(first: Path, second: Path) -> bool:
-    """Whether two files (or two folders' files, in the order of their names) are equal."""
-    one, other = _files(first), _files(second)
-    return len(one) == len(other) and all(
-        filecmp.cmp(a, b, shallow=False) for a, b in zip(one, other, strict=True)
-    )
+    """Whether two files (or two sequences' files, in their order) are equal.
+
+    Raises:
+        OutputError: one of them cannot be read.
+    """
+    with _readable(first):
+        one, other = _files(first), _files(second)
+        return len(one) == len(other) and all(
+            filecmp.cmp(a, b, shallow=False) for a, b in zip(one, other, strict=True)
+        )
 
 
 def same_pixels(first: Path, second: Path) -> bool:
-    """Whether two clips decode to the same pictures, however they are stored."""
+    """Whether two clips decode to the same pictures, however they are stored.
+
+    Raises:
+        OutputError: one of them is damaged.
+    """
     import numpy as np
 
     return all(
@@ -35,10 +47,8 @@ def same_pixels(first: Path, second: Path) -> bool:
 
 
 def _files(path: Path) -> list[Path]:
-    """A file; a folder's files; or the numbered neighbours of a PNG or of a pattern."""
-    if path.is_dir():
-        return sorted(path.iterdir())
-    if path.suffix.lower() == ".png":
+    """A file; the frames in a folder; or the numbered neighbours of a PNG or of a pattern."""
+    if path.is_dir() or path.suffix.lower() == ".png":
         from animatic.sinks.png import sequence
 
         return sequence(path)
@@ -49,8 +59,23 @@ def _pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
     """uint8 RGB pictures ``[height, width, 3]`` in order."""
     import imageio.v3 as iio
 
-    if not path.is_dir() and path.suffix.lower() in {".mp4", ".mov"}:
-        yield from iio.imiter(path, plugin="pyav")
-        return
-    for file in _files(path):
-        yield from iio.imiter(file, plugin="pillow", mode="RGB")
+    with _readable(path):
+        if not path.is_dir() and path.suffix.lower() in {".mp4", ".mov"}:
+            yield from iio.imiter(path, plugin="pyav")
+            return
+        for file in _files(path):
+            yield from iio.imiter(file, plugin="pillow", mode="RGB")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    # SyntaxError is Pillow's word for a broken PNG.
+    except (OSError, ValueError, EOFError, SyntaxError, av.FFmpegError) as error:
+        raise OutputError(
+            f"{path} is damaged and cannot be compared; get a whole copy of it, or make the clip "
+            "again with `animatic generate`."
+        ) from error

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from animatic.cli.facts import shown
 from animatic.cli.machine import memory_gib, processor
 from animatic.cli.parameters import bundle_option, threads_option
 
@@ -52,7 +53,7 @@ def command(
         for part, facts in report.items():
             click.echo(part)
             for name, value in facts.items():
-                click.echo(f"  {name.replace('_', ' '):<18} {_shown(value)}")
+                click.echo(f"  {name.replace('_', ' '):<18} {shown(value)}")
         click.echo("all is well" if good else "no clip can be made; see inference above")
     if not good:
         context.exit(1)
@@ -157,17 +158,6 @@ def _cache() -> dict[str, object]:
     from platformdirs import user_cache_path
 
     folder = user_cache_path("animatic")
-    existing = next((place for place in (folder, *folder.parents) if place.is_dir()), folder)
+    # os.path: a parent that may not be entered counts as missing, and is no error here.
+    existing = next((p for p in (folder, *folder.parents) if os.path.isdir(p)), folder)  # noqa: PTH112
     return {"folder": str(folder), "writable": os.access(existing, os.W_OK)}
-
-
-def _shown(value: object) -> str:
-    match value:
-        case bool():
-            return "yes" if value else "no"
-        case list():
-            return ", ".join(map(str, value))
-        case None:
-            return "unknown"
-        case _:
-            return str(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from animatic.cli.naming import default_targets, named_targets
+from animatic.cli.naming import DefaultName, default_names, named_targets
 from animatic.cli.parameters import bundle_option, rate, threads_option
 from animatic.cli.parameters import size as parse_size
 from animatic.cli.progress import progress_bar
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["command"]
 
-Target = Path | Literal["-"]
+Target = Path | DefaultName | Literal["-"]
 
 
 @click.command("generate", short_help="Make a clip of a prompt.")
@@ -100,7 +100,7 @@ def command(  # noqa: PLR0913, one per option
     shots[0].plan(open_bundle(bundle, verify=False).bundle)
     targets: list[Target]
     if output is None:
-        targets = [*default_targets(prompt, seed, variants)]
+        targets = [*default_names(prompt, seed, variants)]
     elif output == "-":
         _refuse_terminal()
         targets = ["-"]
@@ -111,12 +111,32 @@ def command(  # noqa: PLR0913, one per option
 
     with Pipeline.open(bundle, threads=threads) as pipeline:
         for shot, target in zip(shots, targets, strict=True):
-            render(pipeline, shot, target, overwrite=force, quiet=quiet)
+            if isinstance(target, DefaultName):
+                with target.hidden():
+                    _render(
+                        pipeline,
+                        shot,
+                        target.unfinished,
+                        str(target.first),
+                        overwrite=False,
+                        quiet=quiet,
+                    )
+                    click.echo(target.publish())
+                continue
+            _render(pipeline, shot, target, str(target), overwrite=force, quiet=quiet)
             if target != "-":
                 click.echo(target)
 
 
-def render(pipeline: Pipeline, shot: Shot, target: Target, *, overwrite: bool, quiet: bool) -> None:
+def _render(
+    pipeline: Pipeline,
+    shot: Shot,
+    target: Path | Literal["-"],
+    label: str,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     """Make one clip; the target appears when it is complete, or not at all."""
     from animatic.sinks import open_sink
 
@@ -130,7 +150,7 @@ def render(pipeline: Pipeline, shot: Shot, target: Target, *, overwrite: bool, q
             record=record,
             overwrite=overwrite,
         ) as sink,
-        progress_bar(str(target), quiet=quiet) as on_progress,
+        progress_bar(label, quiet=quiet) as on_progress,
     ):
         for frame in pipeline.generate(shot, on_progress=on_progress):
             sink.write(frame)

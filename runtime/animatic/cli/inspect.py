@@ -85,7 +85,10 @@ def _lines(opened: OpenBundle, *, verified: bool) -> Iterator[tuple[str, str]]:
 
 
 def _graph(graph: GraphSpec, path: Path) -> Iterator[tuple[str, str]]:
-    size = f"{path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else "missing"
+    try:
+        size = f"{path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else "missing"
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        size = f"unreadable ({error.strerror})"
     yield "graph", f"{graph.role}: {graph.file}, {graph.precision}, {size}"
     carried = {pair.input for pair in graph.states} | {pair.output for pair in graph.states}
     for word, tensors in (("in", graph.inputs), ("out", graph.outputs)):

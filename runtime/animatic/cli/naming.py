@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import os
 import re
+import tempfile
 import unicodedata
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from animatic.errors import OutputError
-from animatic.sinks.png import as_pattern, sequence
+from animatic.sinks.pending import explained, flush_to_disk, place
+from animatic.sinks.png import as_pattern, occupied
 
-__all__ = ["default_targets", "named_targets", "slug"]
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["DefaultName", "default_names", "named_targets", "slug"]
 
 LONGEST_SLUG: Final = 48  # characters; leaves room for seed, take and variant in any file system
 
@@ -26,15 +33,64 @@ def slug(prompt: str) -> str:
     return name or "shot"
 
 
-def default_targets(prompt: str, seed: int, variants: int) -> list[Path]:
-    """MP4s in the working folder: ``slug_seed``, else ``slug_seed_2``, the first that is free."""
+class DefaultName:
+    """A clip that is named once it is complete, because two renders may want the same name.
+
+    ``unfinished`` is where to write it, inside ``hidden()``; ``publish`` moves it to the first name
+    of ``names`` that is free then, so that neither of two renders is lost.
+    """
+
+    def __init__(self, names: Iterator[Path]) -> None:
+        self._names = names
+        self.first = next(names)  # free when it was asked, and most likely still
+        self.unfinished = self.first  # until `hidden`
+
+    @contextlib.contextmanager
+    def hidden(self) -> Iterator[None]:
+        """Make the hidden folder for ``unfinished``; remove it on leaving, whatever happens."""
+        with contextlib.ExitStack() as stack:
+            with explained(self.first):
+                folder = stack.enter_context(
+                    tempfile.TemporaryDirectory(
+                        prefix=".animatic-", dir=self.first.parent, ignore_cleanup_errors=True
+                    )
+                )
+            self.unfinished = Path(folder) / self.first.name
+            yield
+
+    def publish(self) -> Path:
+        """Give the clip its name, and say which.
+
+        Raises:
+            OutputError: the folder became unwritable.
+        """
+        for target in itertools.chain([self.first], self._names):
+            with explained(target), contextlib.suppress(FileExistsError):
+                place(self.unfinished, target, overwrite=False)
+                flush_to_disk(target.parent)
+                return target
+        raise AssertionError  # the names never end
+
+
+def default_names(prompt: str, seed: int, variants: int) -> list[DefaultName]:
+    """MP4s in the working folder: ``slug_seed``, else ``slug_seed_2``, the first that is free.
+
+    Variants begin at the same number.
+    """
     base = f"{slug(prompt)}_{seed}"
-    for take in itertools.count(1):
-        name = base if take == 1 else f"{base}_{take}"
-        targets = _variants(Path(f"{name}.mp4"), variants)
-        if not any(target.exists() for target in targets):
-            return targets
-    raise AssertionError  # count() never ends
+
+    def takes(variant: int, first: int) -> Iterator[Path]:
+        for number in itertools.count(first):
+            target = takes_of(number)[variant]
+            if not os.path.lexists(target):
+                yield target
+
+    def takes_of(number: int) -> list[Path]:
+        name = base if number == 1 else f"{base}_{number}"
+        return _variants(Path(f"{name}.mp4"), variants)
+
+    free = next(n for n in itertools.count(1) if not any(map(os.path.lexists, takes_of(n))))
+    return [DefaultName(takes(variant, free)) for variant in range(variants)]
 
 
 def named_targets(output: Path, variants: int, *, force: bool) -> list[Path]:
@@ -43,8 +99,9 @@ def named_targets(output: Path, variants: int, *, force: bool) -> list[Path]:
     Raises:
         OutputError: one of them exists and ``force`` is not set.
     """
-    if output.suffix.lower() == ".png" and not output.is_dir():
-        output = as_pattern(output)
+    with explained(output):
+        if output.suffix.lower() == ".png" and not output.is_dir():
+            output = as_pattern(output)
     targets = _variants(output, variants)
     for target in targets:
         if not force and _taken(target):
@@ -55,9 +112,10 @@ def named_targets(output: Path, variants: int, *, force: bool) -> list[Path]:
 
 
 def _taken(target: Path) -> bool:
-    if target.is_dir():
-        return any(target.iterdir())
-    return target.exists() or (target.suffix.lower() == ".png" and bool(sequence(target)))
+    with explained(target):
+        if target.is_dir():
+            return any(not entry.name.startswith(".") for entry in target.iterdir())
+        return target.exists() or (target.suffix.lower() == ".png" and bool(occupied(target)))
 
 
 def _variants(path: Path, variants: int) -> list[Path]:

@@ -95,7 +95,13 @@ class OnnxRuntimeEngine:
     ) -> onnxruntime.InferenceSession:
         import onnxruntime
 
-        if not path.is_file():
+        try:
+            missing = not path.is_file()
+        except OSError as error:  # a folder that may not be entered, a name that is too long
+            raise EngineError(
+                f"The graph {path} cannot be read ({error.strerror}); {_MEND}."
+            ) from error
+        if missing:
             raise EngineError(f"The graph {path} is missing; {_MEND}.")
         try:
             return onnxruntime.InferenceSession(

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from animatic.errors import OutputError
 from animatic.sinks import animation, mp4, png, raw
+from animatic.sinks.pending import explained
 from animatic.sinks.protocol import Sink
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def _sink(
     if path == STDOUT:
         return raw.RawPipeSink(width=width, height=height)
     place = Path(path)
-    if place.is_dir() or not place.suffix:
+    with explained(place):
+        folder = place.is_dir() or not place.suffix
+    if folder:
         return png.PngFolderSink(place, size=(width, height), record=record, overwrite=overwrite)
     match place.suffix.lower():
         case ".mp4" | ".mov":
@@ -111,7 +114,13 @@ def read_record(path: Path) -> GenerationRecord:
     from animatic.record import GenerationRecord
 
     suffix = path.suffix.lower()
-    if not path.exists() and suffix != ".png":  # a pattern is no file; its reader looks for frames
+    try:
+        folder, missing = path.is_dir(), not path.exists()
+    except OSError as error:  # a name that is too long, a folder that may not be entered
+        raise OutputError(
+            f"{path} cannot be read ({error.strerror}); check its name and its permissions."
+        ) from error
+    if missing and suffix != ".png":  # a pattern is no file; its reader looks for frames
         raise OutputError(f"There is no file {path}; check its name.")
     readers: dict[str, Callable[[Path], str | None]] = {
         ".mp4": mp4.read_text,
@@ -120,7 +129,7 @@ def read_record(path: Path) -> GenerationRecord:
         ".gif": animation.read_text,
         ".png": png.read_text,
     }
-    reader = png.read_text if path.is_dir() else readers.get(suffix)
+    reader = png.read_text if folder else readers.get(suffix)
     text = reader(path) if reader else None
     if not text:
         raise OutputError(

@@ -2,8 +2,11 @@
 
 Both formats count in whole ticks (WebP: milliseconds, GIF: hundredths of a second), so that a
 frame's duration is the difference of two rounded points in time: the clip as a whole keeps its
-length. Equal neighbouring frames are stored once, with the sum of their durations. Encoding needs
-all frames at once; they are kept in memory, 3 bytes per pixel, until the sink is closed.
+length, rounded once to a tick. Equal neighbouring frames are stored once, with the sum of their
+durations. One case loses its length: the WebP encoder stores a clip in which nothing moves at all,
+or that has one frame, as a still picture, and a still WebP has no duration; its record still says
+how long it was. Encoding needs all frames at once; they are kept in memory, 3 bytes per pixel,
+until the sink is closed.
 """
 
 from __future__ import annotations
@@ -29,6 +32,9 @@ if TYPE_CHECKING:
 __all__ = ["AnimationSink", "read_text", "ticks"]
 
 TICKS_PER_SECOND: Final = {".webp": 1000, ".gif": 100}
+# Each frame needs a tick of its own at least. Of GIF's, viewers show a single tick as ten: the
+# fastest frame that they time rightly is two.
+FASTEST: Final = {".webp": 1000, ".gif": 50}  # frames per second
 LONGEST_SIDE: Final = {".webp": 16383, ".gif": 65535}  # pixels; both formats' own limits
 WEBP_QUALITY: Final = 90  # 0-100; no blocking in flat skies
 IMAGE_DESCRIPTION: Final = 0x010E  # EXIF tag
@@ -38,7 +44,7 @@ class AnimationSink:
     """Writes ``path`` (.webp or .gif), looping for ever.
 
     Raises:
-        OutputError: a side above the format's limit.
+        OutputError: a side or a rate above the format's limit.
     """
 
     def __init__(
@@ -57,6 +63,13 @@ class AnimationSink:
             raise OutputError(
                 f"{self._suffix} holds at most {limit} pixels a side, not {width}x{height}; "
                 "choose a smaller size, or write MP4."
+            )
+        fastest = FASTEST[self._suffix]
+        if fps > fastest:
+            offered = "write MP4 or WebP" if self._suffix == ".gif" else "write MP4"
+            raise OutputError(
+                f"{self._suffix} cannot time {float(fps):.6g} frames per second, only up to "
+                f"{fastest}; {offered}, or choose a lower rate."
             )
         self._width, self._height, self._fps = width, height, fps
         self._record = record
@@ -105,12 +118,13 @@ class AnimationSink:
 
 
 def ticks(frames: int, fps: Fraction, per_second: int) -> list[int]:
-    """How long each frame is shown, in ticks of ``1 / per_second`` s; at least one each.
+    """How long each frame is shown, in ticks of ``1 / per_second`` s.
 
-    The sum is the clip's exact length, rounded once.
+    The sum is the clip's exact length, rounded once to a whole tick. Every frame has at least one,
+    as long as ``fps`` is not above ``per_second``.
     """
     points = [round(index * per_second / fps) for index in range(frames + 1)]
-    return [max(1, after - before) for before, after in pairwise(points)]
+    return [after - before for before, after in pairwise(points)]
 
 
 def _exif(record: GenerationRecord | None) -> bytes:

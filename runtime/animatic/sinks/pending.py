@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Pending", "explain", "explained", "flush_to_disk"]
+__all__ = ["Pending", "explain", "explained", "flush_to_disk", "place"]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -23,6 +23,12 @@ _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
 
 def explain(error: OSError, path: Path) -> OutputError:
     """One sentence for what the operating system said about writing ``path``."""
+    if error.errno == errno.ENAMETOOLONG:
+        return OutputError(
+            f"The name {path} is too long for this file system; choose a shorter one."
+        )
+    if error.errno == errno.EEXIST:
+        return OutputError(f"{path} already exists; choose another name.")
     if error.errno in _FULL:
         return OutputError(
             f"No room to write {path} ({os.strerror(error.errno)}); "
@@ -35,6 +41,32 @@ def explain(error: OSError, path: Path) -> OutputError:
         )
     reason = os.strerror(error.errno) if error.errno is not None else str(error)
     return OutputError(f"Cannot write {path} ({reason}); choose another folder.")
+
+
+def place(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Move a finished file to its final name, in the same folder or at least file system.
+
+    Without ``overwrite`` a file that somebody else put there meanwhile stays: a link is made only
+    where nothing is, in one step, while a check and a rename would be two.
+
+    Raises:
+        FileExistsError: the name is taken and may not be replaced.
+        OSError: anything else that the operating system has against it.
+    """
+    if not overwrite:
+        try:
+            target.hardlink_to(source)
+        except FileExistsError:
+            raise
+        except OSError as error:  # file systems without links: FAT, many network shares
+            if os.path.lexists(target):
+                raise FileExistsError(
+                    errno.EEXIST, os.strerror(errno.EEXIST), str(target)
+                ) from error
+        else:
+            source.unlink()
+            return
+    source.replace(target)
 
 
 @contextlib.contextmanager
@@ -58,8 +90,9 @@ class Pending:
         self.target = target
         self._overwrite = overwrite
         self._folder = folder
-        # The random part keeps two renders of one target apart.
-        self.path = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
+        # The random part keeps two renders of one target apart. The name is cut, so that it is not
+        # too long where the target's own is not: UTF-8 takes up to 4 of 255 bytes a character.
+        self.path = target.parent / f".{target.name[:48]}.{secrets.token_hex(4)}.part"
 
     def start(self) -> None:
         """Make the unfinished form.
@@ -69,12 +102,12 @@ class Pending:
                 replaced.
         """
         target = self.target
-        if not target.parent.is_dir():
-            raise OutputError(
-                f"The folder {target.parent} does not exist; create it, or choose another."
-            )
-        self.check_target()
         with explained(target):
+            if not target.parent.is_dir():
+                raise OutputError(
+                    f"The folder {target.parent} does not exist; create it, or choose another."
+                )
+            self.check_target()
             if self._folder:
                 self.path.mkdir()
             else:
@@ -86,18 +119,27 @@ class Pending:
         """Refuse a target that may not be replaced (:class:`OutputError`)."""
         if self._folder:
             return  # what may be replaced in a folder is for its sink to say
-        if self.target.is_dir():
-            raise OutputError(f"{self.target} is a folder; choose a file name.")
-        if not self._overwrite and self.target.exists():
-            raise OutputError(f"{self.target} already exists; choose another name.")
+        with explained(self.target):
+            if self.target.is_dir():
+                raise OutputError(f"{self.target} is a folder; choose a file name.")
+            # A rename would put a file in the place of a device or a pipe.
+            if self.target.exists() and not self.target.is_file():
+                raise OutputError(
+                    f"{self.target} is a device or a pipe; choose a file name, or give - and "
+                    "redirect standard output."
+                )
+            if not self._overwrite and os.path.lexists(self.target):
+                raise OutputError(f"{self.target} already exists; choose another name.")
 
     def publish(self) -> None:
         """Flush to the disk and rename into place."""
         with explained(self.target):
             self.check_target()
-            if not self._folder:
+            if self._folder:
+                self.path.replace(self.target)
+            else:
                 flush_to_disk(self.path)
-            self.path.replace(self.target)
+                place(self.path, self.target, overwrite=self._overwrite)
             flush_to_disk(self.target.parent)
 
     def discard(self) -> None:

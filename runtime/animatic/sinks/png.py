@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import re
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from animatic.errors import OutputError
-from animatic.sinks.pending import Pending, explained, flush_to_disk
+from animatic.sinks.pending import Pending, explained, flush_to_disk, place
 from animatic.sinks.protocol import check_pixels
 from animatic.sinks.stamp import ascii_json
 
@@ -30,14 +31,15 @@ __all__ = [
     "PngFolderSink",
     "PngPatternSink",
     "as_pattern",
+    "occupied",
     "read_text",
     "sequence",
 ]
 
 FIRST_FRAME: Final = 1001
 RECORD_KEY: Final = "animatic"  # the tEXt chunk's keyword
-_PLACE: Final = re.compile(r"%0(\d)d")
-_FRAME_FILE: Final = re.compile(r".*\.\d{4,}\.png", re.IGNORECASE)
+_PLACE: Final = re.compile(r"(?<!%)%0(\d)d")
+_FRAME_FILE: Final = re.compile(r"(?!\.).*\.\d{4,}\.png", re.IGNORECASE)
 
 
 class _Frames:
@@ -72,8 +74,9 @@ class _Frames:
 class PngFolderSink:
     """Writes a folder of frames that appears whole when it is complete.
 
-    An empty folder of that name is replaced, and so is one that holds nothing but a sequence of
-    ours, when ``overwrite`` is set; any other is left alone.
+    An empty folder of that name is replaced, and so is one that holds nothing but one sequence of
+    ours, when ``overwrite`` is set; any other is left alone. Hidden files (a file browser's notes)
+    do not count, and move into the new folder.
     """
 
     def __init__(
@@ -105,7 +108,9 @@ class PngFolderSink:
         if not self._frames.names:
             raise OutputError(f"No frame was made for {folder}.")
         self._check(folder)
-        if not folder.exists():
+        with explained(folder):
+            there = folder.exists()
+        if not there:
             self._pending.publish()
             return
         # A folder that is not empty cannot be replaced in one step: ours steps aside first, and
@@ -119,6 +124,10 @@ class PngFolderSink:
             with contextlib.suppress(OSError):
                 aside.replace(folder)
             raise
+        with explained(folder):
+            for entry in aside.iterdir():
+                if entry.name.startswith("."):
+                    entry.replace(folder / entry.name)
         shutil.rmtree(aside, ignore_errors=True)
 
     def abort(self) -> None:
@@ -126,17 +135,20 @@ class PngFolderSink:
         self._pending.discard()
 
     def _check(self, folder: Path) -> None:
-        if not folder.exists():
-            return
-        if not folder.is_dir():
-            raise OutputError(f"{folder} is a file; choose another name for the folder.")
         with explained(folder):
-            entries = sorted(folder.iterdir())
-        if not entries:
-            return
-        if not all(_FRAME_FILE.fullmatch(entry.name) for entry in entries) or not read_text(
-            entries[0]
-        ):
+            if not folder.exists():
+                return
+            if not folder.is_dir():
+                raise OutputError(f"{folder} is a file; choose another name for the folder.")
+            entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+            if not entries:
+                return
+            ours = (
+                _FRAME_FILE.fullmatch(entries[0].name) is not None
+                and entries == occupied(_pattern_of(entries[0]))
+                and all(map(_is_ours, entries))
+            )
+        if not ours:
             raise OutputError(
                 f"The folder {folder} holds other files; choose a new or an empty folder."
             )
@@ -170,9 +182,17 @@ class PngPatternSink:
 
     def start(self) -> None:
         """Make the hidden folder."""
-        if not self._overwrite and (there := sequence(self._target)):
-            raise OutputError(f"{there[0]} already exists; choose another name.")
+        with explained(self._target):
+            self._check()
         self._pending.start()
+
+    def _check(self) -> None:
+        there = occupied(self._target)
+        if there and not self._overwrite:
+            raise OutputError(f"{there[0]} already exists; choose another name.")
+        for file in there:  # nothing of ours, and not to be lost for the sake of a frame
+            if file.is_dir():
+                raise OutputError(f"{file} is a folder; move it away, or choose another name.")
 
     def _final(self, name: str) -> Path:
         return self._target.parent / name
@@ -182,22 +202,30 @@ class PngPatternSink:
         self._frames.write(frame, self._target)
 
     def close(self) -> None:
-        """Rename every frame into place."""
+        """Rename every frame into place; what was there before comes back if one of them fails."""
         if not self._frames.names:
             raise OutputError(f"No frame was made for {self._target}.")
         placed: list[Path] = []
+        old = self._pending.path / "old"
         try:
             with explained(self._target):
-                for name in self._frames.names:
-                    placed.append(self._final(name))
-                    (self._pending.path / name).replace(placed[-1])
-                for stale in sequence(self._target)[len(placed) :]:
-                    if read_text(stale):
-                        stale.unlink()
+                self._check()
+                old.mkdir()
+                finals = [self._final(name) for name in self._frames.names]
+                stale = [file for file in sequence(self._target)[len(finals) :] if _is_ours(file)]
+                for file in [*filter(os.path.lexists, finals), *stale]:
+                    file.replace(old / file.name)
+                for final in finals:
+                    place(self._pending.path / final.name, final, overwrite=self._overwrite)
+                    placed.append(final)
                 flush_to_disk(self._target.parent)
         except BaseException:  # half a sequence looks whole
             for file in placed:
-                file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    file.unlink()
+            with contextlib.suppress(OSError):
+                for file in old.iterdir():
+                    file.replace(self._final(file.name))
             raise
         self._pending.discard()
 
@@ -229,14 +257,38 @@ def read_text(path: Path) -> str | None:
     Raises:
         OutputError: there is no such picture, or it cannot be read.
     """
-    from PIL import Image
-
     try:
-        with Image.open(_first_frame(path)) as image:
-            text = image.info.get(RECORD_KEY)
+        return _text_in(_first_frame(path))
     except OSError as error:  # Pillow's UnidentifiedImageError is one
         raise OutputError(f"{path} cannot be read as a picture: {error}.") from error
+
+
+def _text_in(file: Path) -> str | None:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        text = image.info.get(RECORD_KEY)
     return text if isinstance(text, str) else None
+
+
+def occupied(pattern: Path) -> list[Path]:
+    """Whatever lies where the frames of a pattern may go, in order, whichever numbers it has.
+
+    Raises:
+        OutputError: ``pattern`` is none; see :func:`as_pattern`.
+        OSError: its folder cannot be read.
+    """
+    pattern = as_pattern(pattern)
+    before, digits, after = _PLACE.split(pattern.name)
+    name = re.compile(
+        re.escape(before.replace("%%", "%"))
+        + rf"\d{{{max(1, int(digits))},}}"
+        + re.escape(after.replace("%%", "%"))
+    )
+    try:
+        return sorted(entry for entry in pattern.parent.iterdir() if name.fullmatch(entry.name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
 
 
 def sequence(path: Path) -> list[Path]:
@@ -246,14 +298,23 @@ def sequence(path: Path) -> list[Path]:
     """
     if path.is_dir():
         return sorted(entry for entry in path.iterdir() if _FRAME_FILE.fullmatch(entry.name))
-    if path.exists():
-        pattern = re.sub(r"\.\d{4,}(\.\w+)$", r".%04d\1", path.name.replace("%", "%%"))
-    else:
-        pattern = as_pattern(path).name
+    pattern = (_pattern_of(path) if path.exists() else as_pattern(path)).name
     if not _PLACE.search(pattern):
         return [path]
     files = (path.with_name(pattern % number) for number in itertools.count(FIRST_FRAME))
     return list(itertools.takewhile(Path.exists, files))
+
+
+def _pattern_of(frame: Path) -> Path:
+    """The pattern that ``lorry.1001.png`` belongs to; the name itself where it has no number."""
+    return frame.with_name(re.sub(r"\.\d{4,}(\.\w+)$", r".%04d\1", frame.name.replace("%", "%%")))
+
+
+def _is_ours(frame: Path) -> bool:
+    try:
+        return bool(_text_in(frame))  # of this very file, whatever its neighbours hold
+    except (OSError, SyntaxError):  # no picture at all, in Pillow's two words
+        return False
 
 
 def _first_frame(path: Path) -> Path:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from animatic.errors import OutputError
 from animatic.sinks.pending import Pending, explain, explained
 from animatic.sinks.protocol import check_pixels
 
@@ -26,6 +27,7 @@ class RawFileSink:
         self._width, self._height = width, height
         self._pending = Pending(path, overwrite=overwrite)
         self._file: BinaryIO | None = None
+        self._empty = True
 
     def start(self) -> None:
         """Make the unfinished file."""
@@ -40,9 +42,12 @@ class RawFileSink:
         check_pixels(frame, self._width, self._height)
         with explained(self._pending.target):
             self._store(frame.pixels.tobytes())
+        self._empty = False
 
     def close(self) -> None:
         """Publish."""
+        if self._empty:
+            raise OutputError(f"No frame was made for {self._pending.target}.")
         with explained(self._pending.target):
             self._finish()
         self._pending.publish()

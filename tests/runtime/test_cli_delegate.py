@@ -1,0 +1,69 @@
+"""Commands of other packages, and what is said where they are missing."""
+
+from __future__ import annotations
+
+from importlib.metadata import EntryPoint, EntryPoints
+from typing import TYPE_CHECKING
+
+import click
+import pytest
+
+from animatic.cli import delegate
+
+if TYPE_CHECKING:
+    from tests.runtime.command_line import Run
+
+
+def announce(monkeypatch: pytest.MonkeyPatch, **values: str) -> None:
+    entries = [EntryPoint(name, value, delegate.GROUP) for name, value in values.items()]
+    monkeypatch.setattr(delegate, "entry_points", lambda **_: EntryPoints(entries))
+
+
+def test_delegate_runs_the_announced_command(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, export="tests.runtime.test_cli_delegate:echo")
+    assert run("export", "--loud", "RECIPE").out == "RECIPE!\n"
+    assert run("export", "--help").out.startswith("Usage: animatic export ")
+    assert run("export").code == 2
+    assert "\n  export " in run("--help").out
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--loud", is_flag=True)
+def echo(*, recipe: str, loud: bool) -> None:
+    click.echo(recipe + "!" * loud)
+
+
+@click.command()
+def needy() -> None:
+    raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+
+@pytest.mark.parametrize(
+    "value", ["no_such_torch_cli:command", "tests.runtime.test_cli_delegate:needy"]
+)
+def test_delegate_says_which_extra_is_missing(
+    run: Run, monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    announce(monkeypatch, train=value)
+    if value.startswith("no_such"):
+        # The package itself is missing: a broken installation, and not ours to explain away.
+        with pytest.raises(ModuleNotFoundError):
+            run("train")
+        return
+    result = run("train")
+    assert (result.code, result.out) == (1, "")
+    assert "needs torch, which is not installed; pip install 'animatic[train]'" in result.err
+
+
+def test_delegate_that_nobody_announced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch)
+    result = run("calibrate", "--anything")
+    assert (result.code, result.out) == (1, "")
+    assert "pip install 'animatic[calibrate]'" in result.err
+
+
+def test_bug_keeps_its_traceback(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, export="tests.runtime.test_cli_delegate:announce")
+    with pytest.raises(TypeError):
+        run("export")
