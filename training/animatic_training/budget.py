@@ -21,8 +21,10 @@ import torch
 from animatic_training.atomic import whole_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from torch import nn
 
 log = logging.getLogger("animatic_training")
 
@@ -50,6 +52,30 @@ class Budget:
     def share(self) -> float:
         """Share of the minutes used, 0 to 1."""
         return min(self.used / (60 * self.minutes), 1.0)
+
+    def keep(
+        self,
+        path: Path,
+        modules: Mapping[str, nn.Module],
+        optimiser_list: Sequence[torch.optim.Optimizer],
+    ) -> None:
+        """Keep clock, modules and optimisers in the checkpoint `path`; go on from one there.
+
+        Sets `save`.
+        """
+        if state := read_checkpoint(path):
+            for name, module in modules.items():
+                module.load_state_dict(state[name])
+            for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
+                optimiser.load_state_dict(own)
+            self.resume(state)
+
+        def save() -> None:
+            state = {name: module.state_dict() for name, module in modules.items()}
+            kept = {"optimisers": [optimiser.state_dict() for optimiser in optimiser_list]}
+            write_checkpoint(path, {**state, **kept, **self.progress()})
+
+        self.save = save
 
     def progress(self) -> dict[str, float | bool]:
         """Return what a checkpoint keeps of the clock; `resume` takes it back."""

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
+from animatic_training.budget import Budget, seed_noise
 from animatic_training.muon import optimisers, set_rates
 from animatic_training.sampling import GuidedVelocity, euler
 from animatic_training.text import CaptionEncoder
@@ -96,24 +96,10 @@ def distill(config: Config, teacher: Denoiser, run: Path, device: torch.device) 
     )
     budget = Budget(settings.minutes)
     path = run / "student.pt"
-    if state := read_checkpoint(path):
-        student.load_state_dict(state["student"])
-        ema.module.load_state_dict(state["ema"])
-        for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
-        budget.resume(state)
+    budget.keep(path, {"student": student, "ema": ema.module}, optimiser_list)
     if budget.done:
         return ema.module
     seed_noise(config.data.seed, 4, budget.step)
-    budget.save = lambda: write_checkpoint(
-        path,
-        {
-            "student": student.state_dict(),
-            "ema": ema.module.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
-            **budget.progress(),
-        },
-    )
     rng = np.random.default_rng((config.data.seed, 4, budget.step))
     encoder = CaptionEncoder(config.train.max_tokens, device)
     step_loss = torch.compile(objective, disable=not config.compile)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from animatic import sampler
 from animatic_export.blockout.denoiser import Denoiser
-from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
+from animatic_training.budget import Budget, seed_noise
 from animatic_training.muon import optimisers, set_rates
 from animatic_training.text import CaptionEncoder
 from animatic_training.world.attributes import CLASSES, ShotAttributes
@@ -179,24 +179,10 @@ def train_denoiser(config: Config, clips: LatentSet, run: Path, device: torch.de
     )
     budget = Budget(settings.minutes)
     path = run / "denoiser.pt"
-    if state := read_checkpoint(path):
-        objective.load_state_dict(state["objective"])
-        ema.module.load_state_dict(state["ema"])
-        for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
-        budget.resume(state)
+    budget.keep(path, {"objective": objective, "ema": ema.module}, optimiser_list)
     if budget.done:
         return ema.module
     seed_noise(config.data.seed, 2, budget.step)
-    budget.save = lambda: write_checkpoint(
-        path,
-        {
-            "objective": objective.state_dict(),
-            "ema": ema.module.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
-            **budget.progress(),
-        },
-    )
     rng = np.random.default_rng((config.data.seed, 2, budget.step))
     encoder = CaptionEncoder(settings.max_tokens, device)
     batches = Batches(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from animatic_export.blockout.vae import VideoVae
-from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
+from animatic_training.budget import Budget, seed_noise
 from animatic_training.dataset import clips_path, ready_shards
 from animatic_training.muon import optimisers, set_rates
 
@@ -82,11 +82,7 @@ def train_vae(config: Config, data: Path, run: Path, device: torch.device) -> Vi
     optimiser_list = optimisers(vae, muon_rate=rate, adam_rate=rate, matrices=kernels)
     budget = Budget(config.vae_training.minutes)
     path = run / "vae.pt"
-    if state := read_checkpoint(path):
-        vae.load_state_dict(state["model"])
-        for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
-            optimiser.load_state_dict(own)
-        budget.resume(state)
+    budget.keep(path, {"model": vae}, optimiser_list)
     if budget.done:
         return vae.eval()
     seed_noise(config.data.seed, 1, budget.step)
@@ -96,14 +92,6 @@ def train_vae(config: Config, data: Path, run: Path, device: torch.device) -> Vi
         _measure_latents(vae, np.load(clips_path(data, first), mmap_mode="r"), device)
 
     budget.finish = finish
-    budget.save = lambda: write_checkpoint(
-        path,
-        {
-            "model": vae.state_dict(),
-            "optimisers": [optimiser.state_dict() for optimiser in optimiser_list],
-            **budget.progress(),
-        },
-    )
     objective = torch.compile(
         _Objective(vae, config.vae_training.kl_weight), disable=not config.compile
     )
