@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "SCHEMA_VERSION",
     "Axis",
+    "AxisRange",
     "Bundle",
     "Conditioning",
     "EngineEntry",
@@ -78,7 +79,12 @@ class StatePair(_Part, frozen=True, kw_only=True):
 
 
 class GraphSpec(_Part, frozen=True, kw_only=True):
-    """One ONNX graph: what it is for, where it lies, what goes in and comes out."""
+    """One ONNX graph: what it is for, where it lies, what goes in and comes out.
+
+    precision: what it computes in. "fp16-weights" and "int8-weights" are stored narrow and compute
+        in float32 ("fp32"), for processors; "fp16", "bf16", "int8" and "fp8" are typed throughout,
+        for engines.
+    """
 
     role: Role
     file: str
@@ -181,21 +187,46 @@ class LicenceNote(_Part, frozen=True, kw_only=True):
     file: str
 
 
-class EngineEntry(_Part, frozen=True, kw_only=True):
-    """An engine that was compiled for one target from one of the graphs."""
+class AxisRange(_Part, frozen=True, kw_only=True):
+    """The sizes of a dynamic axis that an engine takes, and the one it is tuned for."""
 
-    target: str
+    axis: str
+    minimum: int
+    optimum: int
+    maximum: int
+
+
+class EngineEntry(_Part, frozen=True, kw_only=True):
+    """An engine that was compiled for one target from one of the graphs.
+
+    role, precision: of the graph it was compiled from.
+    target: a name from targets.toml.
+    backend, backend_version: "tensorrt" or "tensorrt_rtx", and exactly which.
+    profile: the range of every dynamic axis, sorted by name.
+    flags: the builder's settings that change the engine.
+    fingerprint: of all that went into the build (`animatic.fingerprint`).
+    sidecar: JSON for people and tools beside the plan: names, dtypes, layers, sizes, times.
+    """
+
+    role: Role
     precision: str
+    target: str
     backend: str
     backend_version: str
-    profile: str
+    profile: tuple[AxisRange, ...]
+    flags: dict[str, str]
     file: str
     sha256: str
     fingerprint: str
+    sidecar: FileRef
 
 
 class Bundle(_Part, frozen=True, kw_only=True):
-    """All of bundle.json."""
+    """All of bundle.json.
+
+    graphs: a role's first is the reference, which runs on any processor; further ones compute the
+        same in another precision.
+    """
 
     schema_version: int
     name: str
@@ -214,13 +245,17 @@ class Bundle(_Part, frozen=True, kw_only=True):
     engines: tuple[EngineEntry, ...] = ()
     scores: dict[str, float] = {}  # msgspec copies an empty default
 
-    def graph(self, role: Role) -> GraphSpec:
-        """Return the graph that plays a role; BundleSchemaError if there is none."""
+    def graph(self, role: Role, precision: str | None = None) -> GraphSpec:
+        """Return the graph that plays a role: in a precision, or the reference (None).
+
+        BundleSchemaError if there is none.
+        """
         for graph in self.graphs:
-            if graph.role == role:
+            if graph.role == role and precision in {None, graph.precision}:
                 return graph
+        kind = role if precision is None else f"{precision} {role}"
         raise BundleSchemaError(
-            f"The bundle {self.name} has no {role} graph; export the bundle again with one."
+            f"The bundle {self.name} has no {kind} graph; export the bundle again with one."
         )
 
 

@@ -13,7 +13,7 @@ from animatic.geometry import parse_rate
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from animatic.bundle import Bundle, Geometry, GraphSpec
+    from animatic.bundle import Bundle, EngineEntry, Geometry, GraphSpec, Role
 
 __all__ = ["contradictions"]
 
@@ -30,12 +30,15 @@ def contradictions(bundle: Bundle) -> Iterator[str]:
     yield from _in_numbers(bundle)
     for graph in bundle.graphs:
         yield from _in_graph(graph)
-    roles = [graph.role for graph in bundle.graphs]
-    if len(set(roles)) != len(roles):
-        yield "two graphs have the same role"
+    kinds = [(graph.role, graph.precision) for graph in bundle.graphs]
+    if len(set(kinds)) != len(kinds):
+        yield "two graphs have the same role and precision"
+    for engine in bundle.engines:
+        yield from _in_engine(engine, set(kinds))
     references = [(graph.file, graph.sha256) for graph in bundle.graphs]
     references += [(data.file, data.sha256) for g in bundle.graphs for data in g.external_data]
     references += [(engine.file, engine.sha256) for engine in bundle.engines]
+    references += [(engine.sidecar.file, engine.sidecar.sha256) for engine in bundle.engines]
     references.append((bundle.text.tokenizer.file, bundle.text.tokenizer.sha256))
     for file, sha256 in references:
         if not _SHA256.fullmatch(sha256):
@@ -93,6 +96,17 @@ def _in_numbers(bundle: Bundle) -> Iterator[str]:
         yield f"max_tokens is not between 1 and {_COUNT_LIMIT:,}"
     if not all(map(math.isfinite, bundle.scores.values())):
         yield "a score is not a finite number"
+
+
+def _in_engine(engine: EngineEntry, kinds: set[tuple[Role, str]]) -> Iterator[str]:
+    kind = (engine.role, engine.precision)
+    if kind not in kinds:
+        yield f"the engine {engine.file!r} is of a {kind[1]} {kind[0]} graph, which is not there"
+    if not _SHA256.fullmatch(engine.fingerprint):
+        yield f"the fingerprint of {engine.file!r} is not 64 hexadecimal digits in lower case"
+    for axis in engine.profile:
+        if not 1 <= axis.minimum <= axis.optimum <= axis.maximum:
+            yield f"the range of the axis {axis.axis!r} of {engine.file!r} is not in order"
 
 
 def _in_graph(graph: GraphSpec) -> Iterator[str]:

@@ -7,6 +7,7 @@
       │   ├ BundleSchemaError        bundle.json is malformed, contradicts itself, or has an
       │   │                          unknown schema
       │   └ BundleIntegrityError     a file of the bundle is missing or is not the file it was
+      ├ TargetError              no such GPU in targets.toml, or this machine is not it
       ├ EngineError              a graph will not load or run, or was given wrong inputs
       └ OutputError              a clip that cannot be written, or a file without a record
 
@@ -23,6 +24,7 @@ __all__ = [
     "EngineError",
     "OutputError",
     "ShotError",
+    "TargetError",
 ]
 
 
@@ -48,6 +50,10 @@ class BundleSchemaError(BundleError):
 
 class BundleIntegrityError(BundleError):
     """A file of the bundle is missing, truncated or changed."""
+
+
+class TargetError(AnimaticError):
+    """A target that is unknown, or is not this machine, or cannot serve what is asked of it."""
 
 
 class EngineError(AnimaticError):

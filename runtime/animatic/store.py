@@ -100,6 +100,7 @@ def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None]]:
     yield bundle.text.tokenizer.file, bundle.text.tokenizer.sha256
     for engine in bundle.engines:
         yield engine.file, engine.sha256
+        yield engine.sidecar.file, engine.sidecar.sha256
     for licence in bundle.licences:
         yield licence.file, None
 

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from animatic.bundle import (
+    AxisRange,
     Bundle,
     EngineEntry,
     FileRef,
@@ -151,10 +152,27 @@ def test_unknown_field(bundle: Bundle) -> None:
         decode_bundle(msgspec.json.encode(fields))
 
 
+def an_engine() -> EngineEntry:
+    return EngineEntry(
+        role="denoiser",
+        precision=fake_bundle().graph("denoiser").precision,
+        target="gpu",
+        backend="none",
+        backend_version="1",
+        profile=(AxisRange(axis="tokens", minimum=1, optimum=2, maximum=3),),
+        flags={},
+        file="engines/gpu/denoiser.plan",
+        sha256=ZEROS,
+        fingerprint=ZEROS,
+        sidecar=FileRef(file="engines/gpu/denoiser.json", sha256=ZEROS),
+    )
+
+
 def contradictory() -> list[tuple[dict[str, Any], str]]:
     bundle = fake_bundle()
     geometry, text, sampler = bundle.geometry, bundle.text, bundle.sampler
     graphs = bundle.graphs
+    out_of_order = AxisRange(axis="t", minimum=2, optimum=1, maximum=4)
     return [
         ({"schema_version": 2}, "schema_version is not 1"),
         ({"geometry": replace(geometry, spatial_factor=0)}, "not between 1"),
@@ -179,7 +197,10 @@ def contradictory() -> list[tuple[dict[str, Any], str]]:
         ({"text": replace(text, max_tokens=0)}, "max_tokens"),
         ({"text": replace(text, tokenizer=FileRef(file="t", sha256="ABC"))}, "sha256 of 't'"),
         ({"scores": {"fid": float("inf")}}, "score"),
-        ({"graphs": (*graphs, graphs[0])}, "same role"),
+        ({"graphs": (*graphs, graphs[0])}, "same role and precision"),
+        ({"engines": (replace(an_engine(), precision="fp8"),)}, "a fp8 denoiser graph, which"),
+        ({"engines": (replace(an_engine(), fingerprint="f"),)}, "fingerprint of 'engines/"),
+        ({"engines": (replace(an_engine(), profile=(out_of_order,)),)}, "range of the axis 't'"),
         ({"graphs": (replace(graphs[0], sha256="0" * 63),)}, "sha256"),
         ({"graphs": (replace(graphs[0], inputs=(tensor("x", "float64", 1),)),)}, "dtype 'float64'"),
         ({"graphs": (replace(graphs[0], inputs=(tensor("x", "uint8", 0),)),)}, "axis of 'x'"),
@@ -247,17 +268,9 @@ def test_truncated_graph(folder: Path, length: int) -> None:
 
 
 def test_engines_are_verified_too(folder: Path) -> None:
-    entry = EngineEntry(
-        target="gpu",
-        precision="int8",
-        backend="none",
-        backend_version="1",
-        profile="p",
-        file="engines/gpu/denoiser.plan",
-        sha256=ZEROS,
-        fingerprint="f",
-    )
-    write_bundle(folder, replace(open_bundle(folder).bundle, engines=(entry,)))
+    bundle = open_bundle(folder).bundle
+    entry = replace(an_engine(), precision=bundle.graph("denoiser").precision)
+    write_bundle(folder, replace(bundle, engines=(entry,)))
     with pytest.raises(BundleIntegrityError, match=r"denoiser.plan of the bundle is missing"):
         open_bundle(folder)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from animatic.bundle import (
     Axis,
+    AxisRange,
     Bundle,
     Conditioning,
     EngineEntry,
@@ -94,9 +95,30 @@ graphs = st.builds(
 
 
 @st.composite
+def engines_of(draw: Draw, drawn: tuple[GraphSpec, ...]) -> EngineEntry:
+    graph = draw(st.sampled_from(drawn))
+    low, middle, high = sorted(draw(st.tuples(small, small, small)))
+    return EngineEntry(
+        role=graph.role,
+        precision=graph.precision,
+        target=draw(text),
+        backend=draw(text),
+        backend_version=draw(text),
+        profile=(AxisRange(axis=draw(text), minimum=low, optimum=middle, maximum=high),),
+        flags=draw(st.dictionaries(text, text, max_size=2)),
+        file=draw(text),
+        sha256=draw(sha256),
+        fingerprint=draw(sha256),
+        sidecar=draw(files),
+    )
+
+
+@st.composite
 def bundles(draw: Draw) -> Bundle:
     geometry = draw(geometries())
     channels = geometry.latent_channels
+    kinds = st.lists(graphs, max_size=3, unique_by=lambda graph: (graph.role, graph.precision))
+    drawn = tuple(draw(kinds))
     sigmas = draw(st.lists(st.floats(0.001, 1), min_size=1, max_size=8, unique=True))
     return Bundle(
         schema_version=1,
@@ -131,24 +153,11 @@ def bundles(draw: Draw) -> Bundle:
             sigmas=tuple(sorted(sigmas, reverse=True)),
             timestep_scale=draw(positive),
         ),
-        graphs=tuple(draw(st.lists(graphs, max_size=3, unique_by=lambda graph: graph.role))),
+        graphs=drawn,
         licences=tuple(
             draw(st.lists(st.builds(LicenceNote, component=text, spdx=text, file=text), max_size=2))
         ),
-        engines=tuple(
-            draw(
-                st.lists(
-                    st.builds(
-                        EngineEntry,
-                        **{
-                            name: sha256 if name == "sha256" else text
-                            for name in EngineEntry.__struct_fields__
-                        },
-                    ),
-                    max_size=2,
-                )
-            )
-        ),
+        engines=tuple(draw(st.lists(engines_of(drawn), max_size=2)) if drawn else ()),
         scores=draw(st.dictionaries(text, finite, max_size=3)),
     )
 

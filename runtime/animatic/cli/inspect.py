@@ -75,7 +75,10 @@ def _lines(opened: OpenBundle, *, verified: bool) -> Iterator[tuple[str, str]]:
     for graph in bundle.graphs:
         yield from _graph(graph, opened.path(graph.file))
     for engine in bundle.engines:
-        yield "engine", f"{engine.target} {engine.precision}, {engine.backend}: {engine.file}"
+        yield (
+            "engine",
+            f"{engine.role}: {engine.target} {engine.precision}, {engine.backend}: {engine.file}",
+        )
     for note in bundle.licences:
         yield "component", f"{note.component}: {note.spdx} ({note.file})"
     for name, score in sorted(bundle.scores.items()):
