@@ -9,6 +9,7 @@
       │   └ BundleIntegrityError     a file of the bundle is missing or is not the file it was
       ├ TargetError              no such GPU in targets.toml, or this machine is not it
       ├ EngineError              a graph will not load or run, or was given wrong inputs
+      │   └ DeviceLostError          the GPU failed under way; the process cannot use it again
       └ OutputError              a clip that cannot be written, or a file without a record
 
 Every message is one sentence that says what is wrong and what to do. Anything else that escapes
@@ -21,6 +22,7 @@ __all__ = [
     "BundleIntegrityError",
     "BundleNotFoundError",
     "BundleSchemaError",
+    "DeviceLostError",
     "EngineError",
     "OutputError",
     "ShotError",
@@ -58,6 +60,10 @@ class TargetError(AnimaticError):
 
 class EngineError(AnimaticError):
     """A graph will not load or run, or was given inputs that it does not take."""
+
+
+class DeviceLostError(EngineError):
+    """The GPU failed under way, and every later call to it fails in this process."""
 
 
 class OutputError(AnimaticError):
