@@ -84,6 +84,8 @@ class GraphSpec(_Part, frozen=True, kw_only=True):
     precision: what it computes in. "fp16-weights" and "int8-weights" are stored narrow and compute
         in float32 ("fp32"), for processors; "fp16", "bf16", "int8" and "fp8" are typed throughout,
         for engines.
+    made_from: SHA-256 in hex of what a derived graph was made from, so that the step which makes
+        it knows whether it must be done again; empty for a graph that stands for itself.
     """
 
     role: Role
@@ -94,6 +96,7 @@ class GraphSpec(_Part, frozen=True, kw_only=True):
     outputs: tuple[TensorSpec, ...]
     states: tuple[StatePair, ...] = ()
     external_data: tuple[FileRef, ...] = ()
+    made_from: str = ""
 
 
 class Size(_Part, frozen=True, kw_only=True):

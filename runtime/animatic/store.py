@@ -5,9 +5,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from animatic.bundle import Bundle, decode_bundle, encode_bundle
 from animatic.errors import (
@@ -18,10 +21,13 @@ from animatic.errors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Collection, Iterator, Sequence
+
+    from animatic.bundle import GraphSpec
 
 __all__ = [
     "OpenBundle",
+    "add_graphs",
     "open_bundle",
     "sha256_file",
     "shipped_bundle_path",
@@ -64,12 +70,16 @@ def shipped_bundle_path() -> Path:
 
 
 def open_bundle(path: str | os.PathLike[str] | None = None, *, verify: bool = True) -> OpenBundle:
-    """Read the bundle in a folder; None is the Blockout that comes with animatic.
+    """Read the bundle in a folder, which may be named by its bundle.json too.
+
+    None is the Blockout that comes with animatic.
 
     verify: also hash every file (`verify_files`).
     Raises BundleNotFoundError, BundleSchemaError or BundleIntegrityError.
     """
     root = shipped_bundle_path() if path is None else Path(path)
+    if root.name == "bundle.json" and not root.is_dir():
+        root = root.parent
     try:
         data = (root / "bundle.json").read_bytes()
     # ValueError: a path with a NUL in it.
@@ -78,6 +88,8 @@ def open_bundle(path: str | os.PathLike[str] | None = None, *, verify: bool = Tr
             message = "The built-in model is missing from this installation; reinstall animatic."
         elif isinstance(error, PermissionError):
             message = f"{root / 'bundle.json'} may not be read; give yourself permission to it."
+        elif isinstance(error, NotADirectoryError):
+            message = f"{root} is a file; give the folder of a bundle, which holds a bundle.json."
         else:
             message = (
                 f"There is no bundle at {root}; give a folder that holds a bundle.json, or leave "
@@ -90,39 +102,46 @@ def open_bundle(path: str | os.PathLike[str] | None = None, *, verify: bool = Tr
     return opened
 
 
-def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None]]:
-    """Every file that bundle.json names, with its SHA-256 where it states one."""
+def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None, str]]:
+    """Every file that bundle.json names: its SHA-256, where it states one, and how to mend it."""
     bundle = opened.bundle
     for graph in bundle.graphs:
-        yield graph.file, graph.sha256
+        yield graph.file, graph.sha256, _MEND
         for data in graph.external_data:
-            yield data.file, data.sha256
-    yield bundle.text.tokenizer.file, bundle.text.tokenizer.sha256
+            yield data.file, data.sha256, _MEND
+    yield bundle.text.tokenizer.file, bundle.text.tokenizer.sha256, _MEND
     for engine in bundle.engines:
-        yield engine.file, engine.sha256
-        yield engine.sidecar.file, engine.sidecar.sha256
+        mend = f"run `animatic build {shlex.quote(str(opened.root))} --target {engine.target}`"
+        yield engine.file, engine.sha256, mend
+        yield engine.sidecar.file, engine.sidecar.sha256, mend
     for licence in bundle.licences:
-        yield licence.file, None
+        yield licence.file, None, _MEND
 
 
-def verify_files(opened: OpenBundle) -> None:
-    """Hash every file of a bundle; BundleIntegrityError names the first that is not right."""
-    for file, expected in _files(opened):
+def verify_files(opened: OpenBundle, only: Collection[str] | None = None) -> None:
+    """Hash a bundle's files; BundleIntegrityError names the first that is not right.
+
+    only: the names of those that will be used (a bundle may hold engines for ten cards); None is
+        every file.
+    """
+    for file, expected, mend in _files(opened):
+        if only is not None and file not in only:
+            continue
         path = opened.path(file)
         try:
             if not path.is_file():
-                raise BundleIntegrityError(f"The file {path} of the bundle is missing; {_MEND}.")
+                raise BundleIntegrityError(f"The file {path} of the bundle is missing; {mend}.")
             if expected is None:
                 continue
             actual = sha256_file(path)
         except OSError as error:
             raise BundleIntegrityError(
-                f"The file {path} of the bundle cannot be read ({error.strerror}); {_MEND}."
+                f"The file {path} of the bundle cannot be read ({error.strerror}); {mend}."
             ) from error
         if actual != expected:
             raise BundleIntegrityError(
                 f"The file {path} is truncated or changed (its SHA-256 begins {actual[:12]}, "
-                f"bundle.json says {expected[:12]}); {_MEND}."
+                f"bundle.json says {expected[:12]}); {mend}."
             )
 
 
@@ -152,6 +171,36 @@ def write_bundle(root: Path, bundle: Bundle) -> str:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
     return hashlib.sha256(data).hexdigest()
+
+
+def add_graphs(root: Path, specs: Sequence[GraphSpec], staged: Path) -> None:
+    """Move graphs from the folder `staged`, on the same disk, into the bundle at `root`.
+
+    They take the place of graphs of the same role and precision, whose engines go with them. The
+    bundle is whole at every moment: what leaves is first no longer named by bundle.json, and what
+    comes is named last. OutputError if the folder cannot be written.
+    """
+    bundle = open_bundle(root, verify=False).bundle
+    kinds = {(spec.role, spec.precision) for spec in specs}
+    graphs = tuple(g for g in bundle.graphs if (g.role, g.precision) not in kinds)
+    engines = tuple(e for e in bundle.engines if (e.role, e.precision) not in kinds)
+    if graphs != bundle.graphs:
+        write_bundle(root, msgspec.structs.replace(bundle, graphs=graphs, engines=engines))
+    try:
+        for spec in specs:
+            for file in (spec.file, *(data.file for data in spec.external_data)):
+                (staged / file).replace(root / file)
+    except OSError as error:
+        raise OutputError(
+            f"{root} cannot be written ({error.strerror}); choose a folder that you may write to, "
+            "on a disk with room."
+        ) from error
+    named = msgspec.structs.replace(bundle, graphs=(*graphs, *specs), engines=engines)
+    write_bundle(root, named)
+    for engine in bundle.engines:
+        if engine not in engines:
+            for file in (engine.file, engine.sidecar.file):
+                (root / file).unlink(missing_ok=True)
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

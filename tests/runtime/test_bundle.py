@@ -89,11 +89,32 @@ def test_absent_graph(bundle: Bundle) -> None:
         bundle.graph("vae_encoder")
 
 
+def test_a_bundle_may_be_named_by_its_json(folder: Path) -> None:
+    assert open_bundle(folder / "bundle.json") == open_bundle(folder)
+
+
+def test_a_file_is_no_bundle(folder: Path) -> None:
+    with pytest.raises(BundleNotFoundError, match=r"tokenizer.json is a file; give the folder"):
+        open_bundle(folder / "tokenizer.json")
+
+
+def test_a_damaged_engine_is_built_again_not_exported(folder: Path) -> None:
+    bundle = open_bundle(folder).bundle
+    entry = replace(an_engine(), precision=bundle.graph("denoiser").precision)
+    for file in (entry.file, entry.sidecar.file):
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file).write_bytes(b"cut")
+    write_bundle(folder, replace(bundle, engines=(entry,)))
+    with pytest.raises(
+        BundleIntegrityError, match=r"denoiser.plan is truncated .*`animatic build .* --target gpu`"
+    ):
+        open_bundle(folder)
+
+
 def test_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleNotFoundError, match=r"There is no bundle at .*; give a folder"):
         open_bundle(tmp_path)
-    (tmp_path / "file").write_text("")
-    for path in (tmp_path / "nowhere", tmp_path / "file", "a\0b"):
+    for path in (tmp_path / "nowhere", "a\0b"):
         with pytest.raises(BundleNotFoundError, match=r"give a folder that holds a bundle.json"):
             open_bundle(path)
 
