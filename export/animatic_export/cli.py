@@ -1,8 +1,9 @@
-"""`animatic export`: a checkpoint to a bundle, whole or not at all."""
+"""`animatic export`: a checkpoint to a bundle, and on to another precision and engines."""
 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 RECIPES = ("blockout",)
+PRECISIONS = ("fp16", "bf16", "int8", "fp8")
 
 
 @click.command("export")
@@ -22,43 +24,91 @@ RECIPES = ("blockout",)
 @click.option(
     "--checkpoint",
     type=click.Path(path_type=Path),
-    required=True,
-    help="Weights to export (safetensors), such as run/blockout.safetensors.",
+    help="Weights to export (safetensors), such as run/blockout.safetensors; without it, those of "
+    "the built-in model.",
 )
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Bundle folder."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(PRECISIONS),
+    help="Add graphs typed in this precision, for engines; without it, each target's own default, "
+    "and none without --target.",
+)
+@click.option(
+    "--target",
+    "targets",
+    metavar="T[,T…]",
+    help="Compile engines for these GPUs (`animatic targets` lists them; auto is this machine's).",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
-def command(recipe: str, checkpoint: Path, out: Path, force: bool) -> None:  # noqa: FBT001
+def command(
+    *,
+    recipe: str,
+    checkpoint: Path | None,
+    out: Path,
+    precision: str | None,
+    targets: str | None,
+    force: bool,
+) -> None:
     """Convert a checkpoint to ONNX graphs and write a bundle that the runtime plays.
 
-    Every graph is run in ONNX Runtime and compared with torch before the bundle appears.
+    Every graph is run in ONNX Runtime and compared with torch before the bundle appears. Whatever
+    is there already and still up to date is not done again: run the same command with another
+    --precision or --target to add to a bundle.
     """
-    from animatic_export.blockout.recipe import export_blockout
-    from animatic_export.errors import ExportError
+    from animatic_engines.build import Request
+    from animatic_engines.cli import build_aloud, find_targets
+    from animatic_export.steps import add_precision, wanted_precisions
+
+    # It warns that torchvision is not there, of which nothing is used.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    found = () if targets is None else find_targets(targets)  # refused before the work begins
+    _make_reference(recipe, checkpoint, out, force=force)
+    for each in wanted_precisions(precision, found):
+        with _explained(out):
+            add_precision(out, each, _say)
+    if found:
+        build_aloud(out, Request(found, precision), quiet=False)
+    click.echo(out)
+
+
+def _say(line: str) -> None:
+    click.echo(line, err=True)
+
+
+def _make_reference(recipe: str, checkpoint: Path | None, out: Path, *, force: bool) -> None:
+    """Write the bundle with its reference graphs, unless it is there and current."""
+    from animatic_export.blockout.recipe import copy_built_in, export_blockout, is_current
 
     if out.exists() and not (out / "bundle.json").is_file():
         raise click.ClickException(f"{out} is there and is not a bundle: choose another --out.")
     if out.exists() and not force:
-        raise click.ClickException(f"{out} is there already: give --force to replace it.")
+        if is_current(out, checkpoint):
+            click.echo(f"{out} holds the graphs of this checkpoint already.", err=True)
+            return
+        raise click.ClickException(
+            f"{out} is there already, from another checkpoint: give --force to replace it."
+        )
     # Made beside and renamed: a failure leaves no half bundle, and the old one as it was.
     making = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    words = f"animatic export {recipe} --checkpoint {checkpoint.name} --out {out.name}"
     try:
         with _writable(out):
             making.mkdir(parents=True)
-        report = export_blockout(checkpoint, making, words)
+        with _explained(out):
+            if checkpoint is None:
+                copy_built_in(making)
+                errors = {}
+            else:
+                words = f"animatic export {recipe} --checkpoint {checkpoint.name} --out {out.name}"
+                errors = export_blockout(checkpoint, making, words).errors
         with _writable(out):
             swap_in(making, out)
-    except ExportError as error:
-        raise click.ClickException(str(error)) from error
-    except OSError as error:
-        raise click.ClickException(_broken_off(out, error)) from error
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    for role, error_size in report.errors.items():
-        click.echo(f"{role}: relative error against torch {error_size:.1e}", err=True)
-    click.echo(out)
+    for role, size in errors.items():
+        click.echo(f"{role}: relative error against torch {size:.1e}", err=True)
 
 
 def swap_in(made: Path, out: Path) -> None:
@@ -92,8 +142,18 @@ def _writable(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _broken_off(out: Path, error: OSError) -> str:
-    """Say what broke an export off while its files were read and written."""
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"The disk of {out} is full: make room on it, or choose another --out."
-    return f"The export broke off ({error}): mend that, then export again."
+@contextmanager
+def _explained(out: Path) -> Iterator[None]:
+    """Say in one sentence what broke an export off."""
+    from animatic_export.errors import ExportError
+
+    try:
+        yield
+    except ExportError as error:
+        raise click.ClickException(str(error)) from error
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            sentence = f"The disk of {out} is full: make room on it, or choose another --out."
+        else:
+            sentence = f"The export broke off ({error}): mend that, then export again."
+        raise click.ClickException(sentence) from error

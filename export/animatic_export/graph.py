@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
+import msgspec
 import onnx
 import torch
 from onnx import ModelProto
@@ -18,10 +19,8 @@ from animatic.store import sha256_file
 from animatic_export.errors import ExportError, ParityError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
     from pathlib import Path
-
-    from animatic.engine import Engine
 
 OPSET: Final = 20
 
@@ -44,6 +43,12 @@ class GraphPlan:
     tolerance: float
     """Largest allowed relative error (L2) against torch; each output for itself."""
     states: tuple[StatePair, ...] = ()
+    reference: nn.Module | None = None
+    """What parity is measured against, in float32; None: the module itself."""
+    file: str = ""
+    """Name of the graph's file; empty: `<role>.onnx`."""
+    made_from: str = ""
+    """See `GraphSpec.made_from`."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +61,11 @@ class ExportedGraph:
 
 
 def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
-    """Write `folder/<role>.onnx` and check it against torch on the examples; ParityError if off."""
-    path = folder / f"{plan.role}.onnx"
+    """Write the graph into a folder and check it against torch on the examples.
+
+    ParityError, and no file, if it is off.
+    """
+    path = folder / (plan.file or f"{plan.role}.onnx")
     onnx.save(plan.shrink(to_onnx(plan)), path)
     spec = GraphSpec(
         role=plan.role,
@@ -67,22 +75,25 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
         inputs=plan.inputs,
         outputs=plan.outputs,
         states=plan.states,
+        made_from=plan.made_from,
     )
     return ExportedGraph(spec, _parity(plan, path, spec))
 
 
 def to_onnx(plan: GraphPlan) -> ModelProto:
-    """Return the float32 ONNX model of a plan's module."""
-    program = torch.onnx.export(
-        plan.module.eval(),
-        plan.examples[0],
-        input_names=[tensor.name for tensor in plan.inputs],
-        output_names=[tensor.name for tensor in plan.outputs],
-        dynamic_shapes=_dynamic_shapes(plan),
-        opset_version=OPSET,
-        dynamo=True,
-        verbose=False,
-    )
+    """Return the ONNX model of a plan's module, in the types that the module has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch's own internals, which no user can mend
+        program = torch.onnx.export(
+            plan.module.eval(),
+            tuple(_as(t, value) for t, value in zip(plan.inputs, plan.examples[0], strict=True)),
+            input_names=[tensor.name for tensor in plan.inputs],
+            output_names=[tensor.name for tensor in plan.outputs],
+            dynamic_shapes=_dynamic_shapes(plan),
+            opset_version=OPSET,
+            dynamo=True,
+            verbose=False,
+        )
     if program is None:
         raise ExportError(f"torch exported no program for the {plan.role}: please report it.")
     model: ModelProto = program.model_proto
@@ -96,13 +107,25 @@ def to_onnx(plan: GraphPlan) -> ModelProto:
     return model
 
 
+def _as(tensor: TensorSpec, value: Tensor) -> Tensor:
+    """Give an example the type that its input has in this graph."""
+    dtype: torch.dtype = getattr(torch, tensor.dtype)
+    return value.to(dtype)
+
+
+def _bytes(weight: Tensor) -> bytes:
+    # Through integers of the same width: NumPy has no bfloat16.
+    integers = weight.contiguous().view(torch.int16 if weight.element_size() == 2 else torch.int32)
+    return integers.numpy().tobytes()
+
+
 def _name_weights(model: ModelProto, module: nn.Module) -> None:
     """Give transposed weights their parameter's name and ".T"; the exporter calls them val_7.
 
     So a bundle can be read back into torch (see `weights.read_weights`).
     """
     names = {
-        weight.detach().t().contiguous().numpy().tobytes(): f"{name}.T"
+        _bytes(weight.detach().t()): f"{name}.T"
         for name, weight in module.named_parameters()
         if weight.dim() == 2
     }
@@ -133,38 +156,44 @@ def _dynamic_shapes(plan: GraphPlan) -> tuple[object, ...]:
 
 @torch.no_grad()
 def _parity(plan: GraphPlan, path: Path, spec: GraphSpec) -> float:
-    stateless = GraphSpec(
-        role=spec.role,
-        file=spec.file,
-        sha256=spec.sha256,
-        precision=spec.precision,
-        inputs=spec.inputs,
-        outputs=spec.outputs,
-    )
-    engine = OnnxRuntimeEngine(path, stateless)
+    """Return the largest relative error (L2) over examples and outputs."""
+    if plan.precision == "bf16":
+        # ONNX Runtime has no bfloat16 on processors: the module stands in for its graph.
+        return max(_error(plan, plan.module, example) for example in plan.examples)
+    engine = OnnxRuntimeEngine(path, msgspec.structs.replace(spec, states=()))
+
+    def run(*given: Tensor) -> tuple[Tensor, ...]:
+        feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, given, strict=True)}
+        made = engine.run(feeds)
+        return tuple(torch.from_numpy(made[tensor.name]) for tensor in plan.outputs)
+
     try:
-        return max(_error(plan, engine, example) for example in plan.examples)
+        return max(_error(plan, run, example) for example in plan.examples)
     finally:
         engine.close()
 
 
-def _error(plan: GraphPlan, engine: Engine, example: tuple[Tensor, ...]) -> float:
+def _error(
+    plan: GraphPlan, run: Callable[..., Tensor | tuple[Tensor, ...]], example: tuple[Tensor, ...]
+) -> float:
     """Return the largest relative error (L2) over the outputs; ParityError above tolerance."""
-    feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, example, strict=True)}
-    made: Mapping[str, np.ndarray] = engine.run(feeds)
-    wanted = plan.module(*example)
-    wanted = wanted if isinstance(wanted, tuple) else (wanted,)
+    given = [_as(tensor, value) for tensor, value in zip(plan.inputs, example, strict=True)]
+    made = _as_tuple(run(*given))
+    wanted = _as_tuple((plan.reference or plan.module)(*example))
     worst = 0.0
-    for tensor, torch_value in zip(plan.outputs, wanted, strict=True):
-        reference = torch_value.numpy()
-        error = float(
-            np.linalg.norm(made[tensor.name] - reference) / (np.linalg.norm(reference) + 1e-12)
-        )
+    for tensor, ours, reference in zip(plan.outputs, made, wanted, strict=True):
+        off = torch.linalg.vector_norm(ours.double() - reference.double())
+        error = float(off / (torch.linalg.vector_norm(reference.double()) + 1e-12))
         if not error <= plan.tolerance:
             sizes = ", ".join(str(tuple(value.shape)) for value in example)
             raise ParityError(
-                f"The exported {plan.role} is off by {error:.2e} in {tensor.name} at {sizes} and "
-                f"{plan.tolerance:.0e} is allowed: the export is wrong, please report it."
+                f"The exported {plan.precision} {plan.role} is off by {error:.2e} in {tensor.name} "
+                f"at {sizes} and {plan.tolerance:.0e} is allowed: the export is wrong, please "
+                "report it."
             )
         worst = max(worst, error)
     return worst
+
+
+def _as_tuple(values: Tensor | tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return values if isinstance(values, tuple) else (values,)

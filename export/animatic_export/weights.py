@@ -35,14 +35,19 @@ def store_half(model: ModelProto) -> ModelProto:
 
 
 def read_weights(model: ModelProto) -> dict[str, np.ndarray]:
-    """Return the float32 weights of a graph stored by `store_half`, under their torch names."""
+    """Return the float32 weights of a graph that was stored narrow, under their torch names."""
+    stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights: dict[str, np.ndarray] = {}
-    for tensor in model.graph.initializer:
-        if tensor.data_type not in (TensorProto.FLOAT, TensorProto.FLOAT16):
+    for full_name, array in stored.items():
+        name = full_name.removesuffix(".half").removesuffix(".int8")
+        if array.dtype == np.int8:
+            wide = array.astype(np.float32) * stored[f"{name}.scale"].astype(np.float32)
+            # The shape is (rows, columns), or (0, 0, columns) of gathered rows.
+            array = wide.reshape(-1, int(stored[f"{name}.shape"][-1]))  # noqa: PLW2901
+        elif array.dtype not in (np.float32, np.float16) or name.endswith(".scale"):
             continue
-        array = numpy_helper.to_array(tensor).astype(np.float32)
-        name = tensor.name.removesuffix(".half")
-        weights[name.removesuffix(".T")] = array.T if name.endswith(".T") else array
+        wide = array.astype(np.float32)
+        weights[name.removesuffix(".T")] = wide.T if name.endswith(".T") else wide
     return weights
 
 

@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from animatic import Pipeline, Shot
 from animatic.bundle import GraphSpec, TensorSpec
-from animatic.store import open_bundle
+from animatic.errors import TargetError
+from animatic.store import open_bundle, write_bundle
+from animatic.targets import find_target
 from animatic_export.blockout.checkpoint import read_checkpoint
 from animatic_export.blockout.config import DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
@@ -30,6 +32,7 @@ from animatic_export.blockout.vae import VideoVae
 from animatic_export.cli import command, swap_in
 from animatic_export.errors import CheckpointError, ParityError
 from animatic_export.graph import OPSET, GraphPlan, _parity
+from animatic_export.steps import wanted_precisions
 
 if TYPE_CHECKING:
     from animatic.store import OpenBundle
@@ -98,6 +101,30 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path) -> None:
     result = export("blockout", "--checkpoint", str(checkpoint), "--out", str(tmp_path / "b"))
     assert result.exit_code == 1
     assert "not a Blockout checkpoint" in result.output
+
+
+def test_the_built_in_model_is_exported_without_a_checkpoint(tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    assert export("blockout", "--out", str(out)).exit_code == 0
+    mine, shipped = open_bundle(out), open_bundle(verify=False)  # verified: every file is there
+    assert mine.bundle == shipped.bundle
+    assert "already" in export("blockout", "--out", str(out)).output
+    write_bundle(out, msgspec.structs.replace(mine.bundle, graphs=mine.bundle.graphs[::-1]))
+    assert "--force" in export("blockout", "--out", str(out)).output
+
+
+def test_an_unknown_target_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    result = export("blockout", "--target", "rtx-41", "--out", str(tmp_path / "mine"))
+    assert isinstance(result.exception, TargetError)
+    assert "rtx-40" in str(result.exception)
+    assert not (tmp_path / "mine").exists()
+
+
+def test_what_is_asked_for_or_what_each_target_computes_in_best() -> None:
+    targets = tuple(find_target(name) for name in ("rtx-40", "jetson-agx-orin", "cpu"))
+    assert wanted_precisions("bf16", targets) == ["bf16"]
+    assert wanted_precisions(None, targets) == ["fp16", "int8"]
+    assert wanted_precisions(None, ()) == []
 
 
 def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
@@ -264,7 +291,6 @@ def test_the_benchmark_refuses_another_sampler() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")  # torch's exporter warns of its own internals
 def test_an_exported_bundle_makes_the_clip_that_torch_makes(tmp_path: Path) -> None:
     checkpoint, out = tmp_path / "c.safetensors", tmp_path / "bundle"
     vae, denoiser = write_checkpoint(checkpoint)
@@ -293,10 +319,15 @@ def test_an_exported_bundle_makes_the_clip_that_torch_makes(tmp_path: Path) -> N
     assert made.std() > 1
     assert np.abs(made.astype(int) - wanted.astype(int)).max() <= 1
 
-    # A second export needs --force, and leaves the bundle whole.
+    # The same checkpoint is not exported again; another needs --force and leaves the bundle whole.
     again = export("blockout", "--checkpoint", str(checkpoint), "--out", str(out))
-    assert again.exit_code == 1
-    assert "--force" in again.output
+    assert again.exit_code == 0
+    assert "holds the graphs of this checkpoint already" in again.output
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(checkpoint.read_bytes() + b" ")
+    refused = export("blockout", "--checkpoint", str(other), "--out", str(out))
+    assert refused.exit_code == 1
+    assert "from another checkpoint: give --force" in refused.output
 
 
 @torch.no_grad()
@@ -316,7 +347,6 @@ def torch_clip(pipeline: Pipeline, vae: VideoVae, denoiser: Denoiser, shot: Shot
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 def test_the_text_encoder_keeps_its_token_states_in_8_bits(tmp_path: Path) -> None:
     from tokenizers import Tokenizer
 
@@ -354,7 +384,6 @@ def with_other_names(opened: OpenBundle) -> OpenBundle:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("default")
 def test_a_bundle_can_be_read_back_into_torch(tmp_path: Path) -> None:
     from animatic_export.blockout.from_bundle import read_decoder, read_denoiser
 

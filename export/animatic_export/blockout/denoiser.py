@@ -6,6 +6,9 @@ vector that, with the frame's timestep, shifts and scales every block (adaLN wit
 projection, as in PixArt-alpha, arXiv:2310.00426). A clean frame is simply a frame at timestep 0:
 text-to-video, image-to-video and continuing a shot are one network.
 
+Half precision (see `typed`): tokens take the type of `embed`; norms, timesteps and modulation are
+float32 whatever that is.
+
 Axes: B clips, C latent channels, T latent frames, h rows, w columns, L prompt tokens, D width.
 """
 
@@ -32,11 +35,11 @@ def timestep_embedding(timesteps: Tensor) -> Tensor:
 
 
 def _norm(x: Tensor) -> Tensor:
-    return F.layer_norm(x, x.shape[-1:])
+    return F.layer_norm(x.float(), x.shape[-1:])
 
 
 def _rms(x: Tensor) -> Tensor:
-    return F.rms_norm(x, x.shape[-1:])
+    return F.rms_norm(x.float(), x.shape[-1:])
 
 
 class PromptPool(nn.Module):
@@ -53,7 +56,9 @@ class PromptPool(nn.Module):
 
     def forward(self, states: Tensor, mask: Tensor | None) -> Tensor:
         """Pool the states; `mask`, bool [B, L], tells real tokens from padding."""
-        scores = self.queries @ self.key(states).transpose(1, 2) * states.shape[-1] ** -0.5
+        states = states.to(self.key.weight.dtype)
+        queries = self.queries.to(states.dtype)
+        scores = queries @ self.key(states).transpose(1, 2) * states.shape[-1] ** -0.5
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None], -1e4)
         pooled = scores.softmax(dim=-1) @ states
@@ -84,11 +89,11 @@ class Block(nn.Module):
     def forward(self, x: Tensor, shared: Tensor, text: Tensor, bias: Tensor | None) -> Tensor:
         """Map tokens [B, T, h*w, D]; `shared` is [B, T, 1, 6, D], `text` [B, L, 384]."""
         shift, scale, gate, shift2, scale2, gate2 = (shared + self.offset).unbind(dim=-2)
-        h = (_norm(x) * (1 + scale) + shift).flatten(1, 2)
+        h = (_norm(x) * (1 + scale) + shift).to(x.dtype).flatten(1, 2)
         q, k, v = (self._split(part) for part in self.qkv(h).chunk(3, dim=-1))
         text_k, text_v = (self._split(part) for part in self.text_kv(text).chunk(2, dim=-1))
-        q = _rms(q) * self.query_gain
-        k = torch.cat([_rms(k), _rms(text_k)], dim=2) * self.key_gain
+        q = (_rms(q) * self.query_gain).to(v.dtype)
+        k = (torch.cat([_rms(k), _rms(text_k)], dim=2) * self.key_gain).to(v.dtype)
         v = torch.cat([v, text_v], dim=2)
         # Written out: on a CPU the fused kernel's backward pass takes four times as long.
         scores = q @ k.transpose(2, 3) * q.shape[-1] ** -0.5
@@ -96,14 +101,16 @@ class Block(nn.Module):
             scores = scores + bias
         mixed = scores.softmax(dim=-1) @ v
         mixed = self.proj(mixed.transpose(1, 2).flatten(2)).view_as(x)
-        x = x + gate * mixed
-        h = _norm(x) * (1 + scale2) + shift2
-        out: Tensor = x + gate2 * self.down(F.gelu(self.up(h), approximate="tanh"))
+        x = x + gate.to(x.dtype) * mixed
+        h = (_norm(x) * (1 + scale2) + shift2).to(x.dtype)
+        out: Tensor = x + gate2.to(x.dtype) * self.down(F.gelu(self.up(h), approximate="tanh"))
         return out
 
 
 class Denoiser(nn.Module):
     """Predicts the velocity v = noise - x0 of x_t = (1 - sigma) x0 + sigma noise."""
+
+    FLOAT32_ISLANDS = ("time", "modulation", "final_modulation")
 
     def __init__(self, config: DenoiserConfig) -> None:
         super().__init__()
@@ -155,9 +162,10 @@ class Denoiser(nn.Module):
     ) -> Tensor:
         """Return the velocity, given what `read` made of the prompt."""
         rows, columns = latents.shape[3:]
-        x = self.embed(latents.permute(0, 2, 3, 4, 1))
+        dtype = self.embed.weight.dtype
+        x = self.embed(latents.to(dtype).permute(0, 2, 3, 4, 1))
         x = x + self.frame_position + self.row_position + self.column_position
-        x = x.flatten(2, 3)
+        x = x.to(dtype).flatten(2, 3)
         condition = self.time(timestep_embedding(timesteps)) + prompt[:, None]
         condition = F.silu(condition)[:, :, None]
         shared = self.modulation(condition).unflatten(-1, (6, -1))
@@ -166,9 +174,10 @@ class Denoiser(nn.Module):
             own = text_mask.new_ones(len(text_mask), x.shape[1] * x.shape[2])
             seen = torch.cat([own, text_mask], dim=1)[:, None, None]
             bias = torch.where(seen, 0.0, -1e4)
+        text = text.to(dtype)
         for block in self.blocks:
             x = block(x, shared, text, bias)
         final = self.final_modulation(condition).unflatten(-1, (2, -1)) + self.final_offset
         shift, scale = final.unbind(dim=-2)
-        velocity: Tensor = self.out(_norm(x) * (1 + scale) + shift)
+        velocity: Tensor = self.out((_norm(x) * (1 + scale) + shift).to(dtype)).to(latents.dtype)
         return velocity.unflatten(2, (rows, columns)).permute(0, 4, 1, 2, 3)

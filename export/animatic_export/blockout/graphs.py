@@ -14,7 +14,7 @@ from animatic_export.weights import store_half, store_int8
 
 if TYPE_CHECKING:
     from animatic_export.blockout.denoiser import Denoiser
-    from animatic_export.blockout.vae import VideoVae
+    from animatic_export.blockout.vae import Decoder
 
 EXAMPLE_IDS = (101, 1037, 2417, 4744, 9297, 2187, 2083, 1037, 5532, 2012, 10434, 102)
 """"a red truck drives left through a desert at sunset" as MiniLM's tokens."""
@@ -23,16 +23,18 @@ EXAMPLE_IDS = (101, 1037, 2417, 4744, 9297, 2187, 2083, 1037, 5532, 2012, 10434,
 class DecoderGraph(nn.Module):
     """One latent frame and the memories of the one before, to its frames and its memories."""
 
-    def __init__(self, vae: VideoVae) -> None:
+    def __init__(self, decoder: Decoder, factor: int) -> None:
         super().__init__()
-        self.decoder = vae.decoder
-        self.factor = vae.factor
+        self.decoder = decoder
+        self.factor = factor
 
     def forward(self, latents: Tensor, *memories: Tensor) -> tuple[Tensor, ...]:
         """Map raw latents [B, C, 1, h, w] to frames [B, 3, factor, H, W] in [0, 1]."""
-        group, kept = self.decoder.step(latents[:, :, 0], list(memories))
-        frames = group.unflatten(1, (self.factor, 3)).transpose(1, 2)
-        return ((frames + 1) / 2).clamp(0, 1), *kept
+        dtype = next(self.decoder.parameters()).dtype
+        past = [memory.to(dtype) for memory in memories]
+        group, kept = self.decoder.step(latents[:, :, 0].to(dtype), past)
+        frames = group.unflatten(1, (self.factor, 3)).transpose(1, 2).float()
+        return ((frames + 1) / 2).clamp(0, 1), *(memory.to(memories[0].dtype) for memory in kept)
 
 
 def text_encoder_plan(model: MiniLm) -> GraphPlan:
@@ -90,15 +92,20 @@ def denoiser_plan(denoiser: Denoiser) -> GraphPlan:
     )
 
 
-def decoder_plan(vae: VideoVae, rows: int, columns: int, scale: int) -> GraphPlan:
-    """Plan the streaming decoder of latents of `rows` x `columns`; `scale` pixels a cell."""
-    graph = DecoderGraph(vae)
+def decoder_plan(
+    decoder: Decoder, rows: int, columns: int, *, scale: int, factor: int
+) -> GraphPlan:
+    """Plan the streaming decoder of latents of `rows` x `columns`.
+
+    A cell is `scale` pixels wide and high and `factor` frames long.
+    """
+    graph = DecoderGraph(decoder, factor)
     generator = torch.Generator().manual_seed(0)
-    memories = vae.decoder.memory_shapes(rows, columns)
-    channels = vae.decoder.latent_channels
+    memories = decoder.memory_shapes(rows, columns)
+    channels = decoder.latent_channels
     grid = ("batch", channels, 1, rows, columns)
     inputs = [TensorSpec(name="latents", dtype="float32", shape=grid)]
-    frames = ("batch", 3, vae.factor, rows * scale, columns * scale)
+    frames = ("batch", 3, factor, rows * scale, columns * scale)
     outputs = [TensorSpec(name="frames", dtype="float32", shape=frames)]
     example = [torch.randn(2, channels, 1, rows, columns, generator=generator)]
     states = []

@@ -38,6 +38,12 @@ def minilm_folder() -> Path:
     return Path(spec.submodule_search_locations[0]) / "model"
 
 
+def _norm(norm: nn.LayerNorm, x: Tensor) -> Tensor:
+    """Normalise in float32, whatever the type of x (see `typed`)."""
+    out: Tensor = norm(x.float()).to(x.dtype)
+    return out
+
+
 class Layer(nn.Module):
     """One encoder layer: attention, then an MLP, a LayerNorm after each."""
 
@@ -59,9 +65,8 @@ class Layer(nn.Module):
             for layer in (self.query, self.key, self.value)
         )
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        x = self.attention_norm(x + self.proj(mixed.transpose(1, 2).flatten(2)))
-        out: Tensor = self.norm(x + self.down(F.gelu(self.up(x))))
-        return out
+        x = _norm(self.attention_norm, x + self.proj(mixed.transpose(1, 2).flatten(2)))
+        return _norm(self.norm, x + self.down(F.gelu(self.up(x))))
 
 
 class MiniLm(nn.Module):
@@ -79,11 +84,11 @@ class MiniLm(nn.Module):
         """Return states float [B, L, 384] of int64 ids and mask [B, L] (1 = a real token)."""
         # A slice of the table: position ids from a Range break ONNX Runtime's fusions.
         x = self.words(input_ids) + self.positions.weight[: input_ids.shape[1]]
-        x = self.norm(x + self.types.weight[0])
+        x = _norm(self.norm, x + self.types.weight[0])
         mask = attention_mask.bool()[:, None, None]
         for layer in self.layers:
             x = layer(x, mask)
-        return x
+        return x.float()
 
 
 _PARTS: Final = {

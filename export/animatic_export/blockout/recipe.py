@@ -23,7 +23,7 @@ from animatic.bundle import (
     Size,
     TextSpec,
 )
-from animatic.store import sha256_file, write_bundle
+from animatic.store import open_bundle, sha256_file, shipped_bundle_path, write_bundle
 from animatic_export.blockout.checkpoint import BlockoutCheckpoint, read_checkpoint
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
 from animatic_export.blockout.minilm import load_minilm, minilm_folder
@@ -103,12 +103,34 @@ def export_blockout(checkpoint: Path, folder: Path, command: str) -> ExportRepor
     return ExportReport(folder, digest, {role: graph.error for role, graph in graphs.items()})
 
 
+def copy_built_in(folder: Path) -> None:
+    """Fill an empty folder with the Blockout that comes with animatic, as it is."""
+    shutil.copytree(shipped_bundle_path(), folder, dirs_exist_ok=True)
+
+
+def is_current(folder: Path, checkpoint: Path | None) -> bool:
+    """Whether the bundle there was exported from this checkpoint, or is the built-in one (None)."""
+    here = open_bundle(folder, verify=False).bundle
+    if checkpoint is None:
+        shipped = open_bundle(verify=False).bundle
+        return here.graphs[: len(shipped.graphs)] == shipped.graphs
+    if not checkpoint.is_file():
+        return False  # the export says so in its own words
+    return here.provenance.source_sha256 == sha256_file(checkpoint)
+
+
 def _plans(trained: BlockoutCheckpoint, minilm: Path) -> dict[str, GraphPlan]:
-    config = trained.denoiser.config
+    config, vae = trained.denoiser.config, trained.vae_config
     plans = [
         text_encoder_plan(load_minilm(minilm / "model.safetensors")),
         denoiser_plan(trained.denoiser),
-        decoder_plan(trained.vae, config.rows, config.columns, trained.vae_config.spatial_factor),
+        decoder_plan(
+            trained.vae.decoder,
+            config.rows,
+            config.columns,
+            scale=vae.spatial_factor,
+            factor=vae.temporal_factor,
+        ),
     ]
     return {plan.role: plan for plan in plans}
 

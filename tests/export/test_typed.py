@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import onnx
+import pytest
+import torch
+from onnx import TensorProto
+
+from animatic_export.blockout.config import DenoiserConfig, VaeConfig
+from animatic_export.blockout.denoiser import Denoiser
+from animatic_export.blockout.graphs import decoder_plan, denoiser_plan
+from animatic_export.blockout.vae import VideoVae
+from animatic_export.errors import ExportError, ParityError
+from animatic_export.graph import GraphPlan, export_graph
+from animatic_export.typed import typed_module, typed_plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+DENOISER = DenoiserConfig(
+    latent_channels=8,
+    frames=3,
+    rows=2,
+    columns=3,
+    width=32,
+    depth=2,
+    heads=2,
+    text_width=384,
+    text_queries=2,
+)
+VAE = VaeConfig(spatial_factor=16, temporal_factor=4, latent_channels=8, widths=(48, 48, 48, 48))
+
+
+def plan_of_denoiser() -> GraphPlan:
+    torch.manual_seed(0)
+    denoiser = Denoiser(DENOISER).eval().requires_grad_(requires_grad=False)
+    for parameter in denoiser.parameters():  # the zeros of the start would hide every error
+        parameter.copy_(torch.randn_like(parameter) * 0.1)
+    return denoiser_plan(denoiser)
+
+
+def plan_of_decoder() -> GraphPlan:
+    torch.manual_seed(0)
+    decoder = VideoVae(VAE).decoder.eval().requires_grad_(requires_grad=False)
+    return decoder_plan(decoder, 2, 3, scale=16, factor=4)
+
+
+def test_only_matrices_outside_the_islands_change_their_type() -> None:
+    module = plan_of_denoiser().module
+    half = typed_module(module, torch.float16)
+    types = {name: p.dtype for name, p in half.named_parameters()}
+    assert types["blocks.0.qkv.weight"] == types["embed.bias"] == torch.float16
+    assert types["modulation.weight"] == types["time.0.weight"] == torch.float32
+    assert types["blocks.0.offset"] == types["frame_position"] == torch.float32
+    assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(ExportError, match="ask for fp16 or bf16"):
+        typed_plan(plan_of_denoiser(), "int8", "")
+
+
+def test_states_are_narrow_and_the_rest_keeps_its_types() -> None:
+    plan = typed_plan(plan_of_decoder(), "fp16", "origin")
+    assert {t.dtype for t in plan.inputs if t.name.startswith("state")} == {"float16"}
+    assert {t.dtype for t in plan.outputs if t.name.startswith("next")} == {"float16"}
+    assert {t.dtype for t in (*plan.inputs, *plan.outputs) if "state" not in t.name} == {"float32"}
+    assert plan.file == "vae_decoder.fp16.onnx"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+@pytest.mark.parametrize("make", [plan_of_denoiser, plan_of_decoder])
+def test_every_product_is_computed_in_half(tmp_path: Path, make: object, precision: str) -> None:
+    assert callable(make)
+    plan = typed_plan(make(), precision, "origin")
+    exported = export_graph(plan, tmp_path)
+    assert 0 < exported.error < plan.tolerance
+    assert exported.spec.made_from == "origin"
+    model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / plan.file), data_prop=True)
+    types = {v.name: v.type.tensor_type.elem_type for v in model.graph.value_info}
+    types |= {v.name: v.type.tensor_type.elem_type for v in model.graph.output}
+    narrow = TensorProto.FLOAT16 if precision == "fp16" else TensorProto.BFLOAT16
+    products = [n for n in model.graph.node if n.op_type in {"MatMul", "Gemm", "Conv"}]
+    wide = [node for node in products if types[node.output[0]] != narrow]
+    # The islands: the timestep's two layers and the two modulations; a decoder has none.
+    assert len(wide) == (4 if plan.role == "denoiser" else 0)
+    assert len(products) > len(wide)
+
+
+@pytest.mark.slow
+def test_a_typed_graph_that_is_off_is_found_out(tmp_path: Path) -> None:
+    plan = typed_plan(plan_of_decoder(), "fp16", "")
+    with torch.no_grad():
+        next(plan.module.parameters()).mul_(3)
+    with pytest.raises(ParityError, match="fp16 vae_decoder is off by"):
+        export_graph(plan, tmp_path)
