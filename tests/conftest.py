@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import shutil
+from pathlib import Path
 
 import pytest
 
 from tests.runtime.tiny_bundle import write_tiny_bundle
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +15,29 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     It also offers 8,001 frames, for whoever needs a render that lasts.
     """
     return write_tiny_bundle(tmp_path_factory.mktemp("tiny") / "bundle")
+
+
+@pytest.fixture(scope="session")
+def half_blockout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of Blockout with its fp16 graphs too; copy it before changing it (half a minute).
+
+    Exported by torch, which is imported here because most tests do without.
+    """
+    from animatic.store import shipped_bundle_path
+    from animatic_export.blockout.typed import add_typed_graphs
+
+    root = tmp_path_factory.mktemp("half") / "blockout"
+    shutil.copytree(shipped_bundle_path(), root)
+    add_typed_graphs(root, "fp16")
+    return root
+
+
+@pytest.fixture(scope="session")
+def typed_blockout(half_blockout: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of Blockout with fp16 and int8 graphs, calibrated on four prompts."""
+    from animatic_calibration.calibrate import Settings, calibrate_bundle
+    from animatic_calibration.prompts import built_in_prompts, split_prompts
+
+    root = Path(shutil.copytree(half_blockout, tmp_path_factory.mktemp("typed") / "blockout"))
+    calibrate_bundle(root, split_prompts(built_in_prompts(), 4), Settings())
+    return root

@@ -1,7 +1,11 @@
-"""Engines: a bundle in, graphs compiled for one target out.
+"""Engines: a bundle in, graphs compiled for one or more targets out.
 
-Here belongs the code that builds engines for a GPU, fingerprints everything that went into a build
-and runs the result once where the device is present. The engines themselves live in the bundle's
-folder or the user's cache, never here. It may import :mod:`animatic` and nothing else of ours;
-:mod:`animatic_calibration` is its peer. Version 0.1 runs on ONNX Runtime, so the floor is empty.
+`animatic build` and `animatic export` call `build.build_engines`: it chooses graphs and a backend
+(`choices`), locks the bundle (`lock`), and for each engine that is not fresh (`order`) has a
+process of its own (`child`, `worker`) call the compiler (`compiler`), reads from its log what came
+of the graph (`layers`) and whether that is what the graph asks for (`intent`), runs it once where
+the card is (`smoke`), and puts it into the bundle (`shelf`) with a description (`sidecar`).
+
+The engines themselves lie in the bundle's folder, never here. This floor may import
+:mod:`animatic` and nothing else of ours; :mod:`animatic_calibration` is its peer.
 """
