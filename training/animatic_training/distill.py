@@ -68,9 +68,11 @@ def lessons(
 ) -> Iterator[Lesson]:
     """Walk the guided teacher from noise to clips, batch after batch; a lesson each window."""
     settings = config.distill
+    # The teacher takes ten steps, each for two prompts, for four of the student.
+    compiled = torch.compile(teacher.velocity, disable=not config.compile)
     while True:
         captions = [write_caption(sample_attributes(rng), rng) for _ in range(settings.batch)]
-        velocity = GuidedVelocity(teacher, encoder, captions, settings.guidance)
+        velocity = GuidedVelocity(teacher, encoder, captions, settings.guidance, velocity=compiled)
         states, mask = encoder(captions)
         latents = torch.randn(settings.batch, *config.latent_shape, device=states.device)
         for window, (start, end) in enumerate(pairwise([*settings.sigmas, 0.0])):

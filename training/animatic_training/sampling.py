@@ -15,7 +15,7 @@ from torch import Tensor
 from animatic import sampler
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from animatic_export.blockout.denoiser import Denoiser
     from animatic_training.text import CaptionEncoder
@@ -39,9 +39,19 @@ class GuidedVelocity:
     """Velocity of a denoiser under classifier-free guidance for one batch of prompts."""
 
     def __init__(
-        self, denoiser: Denoiser, encoder: CaptionEncoder, captions: Sequence[str], guidance: float
+        self,
+        denoiser: Denoiser,
+        encoder: CaptionEncoder,
+        captions: Sequence[str],
+        guidance: float,
+        *,
+        velocity: Callable[..., Tensor] | None = None,
     ) -> None:
-        self.denoiser = denoiser
+        """Encode and read the prompts.
+
+        velocity: `denoiser.velocity` compiled, for whoever samples many batches of one size.
+        """
+        self.velocity = velocity or denoiser.velocity
         self.guidance = guidance
         wanted = list(captions) if guidance == 1.0 else [*captions, *[""] * len(captions)]
         states, mask = encoder(wanted)
@@ -57,9 +67,8 @@ class GuidedVelocity:
         times = torch.full((len(both), latents.shape[2]), 1000 * sigma, device=self.device)
         prompts = self.prompts
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            velocity = self.denoiser.velocity(
-                both, times, prompts.text, prompts.vector, prompts.mask
-            ).float()
+            velocity = self.velocity(both, times, prompts.text, prompts.vector, prompts.mask)
+        velocity = velocity.float()
         if self.guidance == 1.0:
             return velocity
         conditional, free = velocity.chunk(2)
