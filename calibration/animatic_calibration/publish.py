@@ -1,0 +1,149 @@
+"""Quantised graphs into a bundle: all of them, or the bundle as it was.
+
+Files are written beside first. Where a graph of the same name is replaced, bundle.json lets go of
+it for the moment of the renames: whatever kills the process, what bundle.json names is there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+import onnx
+
+from animatic.bundle import FileRef
+from animatic.errors import OutputError
+from animatic.store import open_bundle, sha256_file, write_bundle
+from animatic_calibration.errors import CalibrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from onnx import ModelProto
+
+    from animatic.bundle import Bundle, GraphSpec, Role
+    from animatic.store import OpenBundle
+
+__all__ = ["publish", "report_path", "save_graph", "save_report", "workplace"]
+
+_ONE_FILE: Final = 1 << 30  # bytes; protobuf holds less than 2 GiB
+_REPORTS: Final = "calibration"
+
+
+def report_path(root: Path, precision: str) -> Path:
+    """Where the JSON report of a precision lies; the Markdown is beside it."""
+    return root / _REPORTS / f"report.{precision}.json"
+
+
+@contextlib.contextmanager
+def workplace(root: Path) -> Iterator[Path]:
+    """Make a folder inside the bundle for files in the making; it is gone afterwards.
+
+    OutputError if the bundle cannot be written, before any work is done for it, and for whatever
+    the disk refuses within.
+    """
+    folder = root / f".calibration.{os.getpid()}.tmp"
+    try:
+        folder.mkdir()
+        yield folder
+    except OSError as error:
+        raise OutputError(
+            f"{root} cannot be written ({error.strerror or error}); calibrate a copy of the "
+            "bundle that you may write to, on a disk with room."
+        ) from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def save_graph(
+    model: ModelProto, source: GraphSpec, precision: str, made_from: str, folder: Path
+) -> GraphSpec:
+    """Write a graph into a folder and describe it: the source's spec in another precision."""
+    path = folder / f"{source.role}.{precision}.onnx"
+    external: tuple[FileRef, ...] = ()
+    if model.ByteSize() < _ONE_FILE:
+        onnx.save(model, path)
+    else:
+        data = path.with_suffix(".data")
+        onnx.save(model, path, save_as_external_data=True, location=data.name)
+        external = (FileRef(file=data.name, sha256=sha256_file(data)),)
+    return msgspec.structs.replace(
+        source,
+        file=path.name,
+        sha256=sha256_file(path),
+        precision=precision,
+        external_data=external,
+        made_from=made_from,
+    )
+
+
+def save_report(json: bytes, markdown: str, precision: str, folder: Path) -> None:
+    """Write the two reports into a folder."""
+    path = report_path(folder, precision)
+    path.parent.mkdir()
+    path.write_bytes(json)
+    path.with_suffix(".md").write_text(markdown, "utf-8")
+
+
+def publish(opened: OpenBundle, graphs: Sequence[GraphSpec], folder: Path) -> None:
+    """Move everything in a folder into the bundle, then name the graphs in bundle.json.
+
+    CalibrationError if somebody else changed the bundle meanwhile.
+    """
+    root, bundle = opened.root, opened.bundle
+    if open_bundle(root, verify=False).digest != opened.digest:
+        raise CalibrationError(
+            f"The bundle {root} was changed while it was calibrated; run `animatic calibrate` "
+            "again."
+        )
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in files:
+        _flush(path)
+    kinds = {(graph.role, graph.precision) for graph in graphs}
+    others = [graph for graph in bundle.graphs if (graph.role, graph.precision) not in kinds]
+    replaces = len(others) < len(bundle.graphs)
+    backup = folder.with_suffix(".old")
+    moved: list[Path] = []
+    try:
+        if replaces:
+            write_bundle(root, _without(bundle, others, kinds))
+        for path in files:
+            place = root / path.relative_to(folder)
+            place.parent.mkdir(exist_ok=True)
+            if place.exists():
+                kept = backup / path.relative_to(folder)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                place.rename(kept)
+            moved.append(place)
+            path.rename(place)
+        write_bundle(root, msgspec.structs.replace(bundle, graphs=(*others, *graphs)))
+    except BaseException:
+        _undo(root, bundle, moved, backup)
+        raise
+    finally:
+        shutil.rmtree(backup, ignore_errors=True)
+
+
+def _undo(root: Path, bundle: Bundle, moved: Sequence[Path], backup: Path) -> None:
+    """Put the old files back, and then the bundle.json that names them."""
+    for place in moved:
+        place.unlink(missing_ok=True)
+        kept = backup / place.relative_to(root)
+        if kept.exists():
+            kept.rename(place)
+    write_bundle(root, bundle)
+
+
+def _without(bundle: Bundle, graphs: Sequence[GraphSpec], kinds: set[tuple[Role, str]]) -> Bundle:
+    """Return the bundle with these graphs only, and no engine of the others."""
+    engines = tuple(e for e in bundle.engines if (e.role, e.precision) not in kinds)
+    return msgspec.structs.replace(bundle, graphs=tuple(graphs), engines=engines)
+
+
+def _flush(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
