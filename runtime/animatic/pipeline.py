@@ -7,20 +7,22 @@ whoever stops reading stops it.
 
 from __future__ import annotations
 
+import logging
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
 from animatic import __version__
-from animatic.engine import OnnxRuntimeEngine
-from animatic.errors import BundleSchemaError, EngineError
+from animatic.engine.choice import Choice, DeviceName, choose
+from animatic.errors import BundleSchemaError, DeviceLostError, EngineError
 from animatic.frame import Frame
 from animatic.noise import NoiseStream
 from animatic.record import GenerationRecord
 from animatic.sampler import Sampler
-from animatic.store import OpenBundle, open_bundle
+from animatic.store import OpenBundle, open_bundle, verify_files
 from animatic.tokenizer import BundleTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from animatic.shot import Shot, ShotPlan
 
 __all__ = ["Pipeline", "Progress"]
+
+_log = logging.getLogger(__name__)
 
 # The tensors by which the pipeline knows the graphs of every family: inputs, then outputs.
 _TENSORS: Final[Mapping[Role, tuple[frozenset[str], frozenset[str]]]] = {
@@ -59,11 +63,18 @@ class Pipeline:
     """A model, ready to make clips; one at a time."""
 
     def __init__(
-        self, bundle: OpenBundle, tokenizer: Tokenizer, engines: Mapping[Role, Engine]
+        self,
+        bundle: OpenBundle,
+        tokenizer: Tokenizer,
+        engines: Mapping[Role, Engine],
+        *,
+        choice: Choice | None = None,
+        spare: Callable[[], Choice] | None = None,
     ) -> None:
         """Chain engines that are already open; `Pipeline.open` is the usual way.
 
         engines: a text_encoder, a denoiser and a vae_decoder; the pipeline closes them.
+        choice: how they were chosen. spare: opens others to go on with when the GPU is lost.
         BundleSchemaError if a graph is missing or is not one that the pipeline can drive.
         """
         for role, (inputs, outputs) in _TENSORS.items():
@@ -83,15 +94,15 @@ class Pipeline:
         self._opened = bundle
         self._tokenizer = tokenizer
         self._engines = dict(engines)
-        self._text_encoder = engines["text_encoder"]
-        self._denoiser = engines["denoiser"]
-        self._decoder = engines["vae_decoder"]
+        self._choice = choice
+        self._spare = spare
+        self._preview = False
         self._sampler = Sampler(bundle.bundle.sampler)
         # [1, channels, 1, 1, 1], to broadcast over the latents.
         stats = bundle.bundle.latents
         self._mean = np.array(stats.mean, dtype=np.float32).reshape(1, -1, 1, 1, 1)
         self._std = np.array(stats.std, dtype=np.float32).reshape(1, -1, 1, 1, 1)
-        self._takes_mask = any(t.name == "text_mask" for t in self._denoiser.spec.inputs)
+        self._takes_mask = any(t.name == "text_mask" for t in engines["denoiser"].spec.inputs)
         self._text: tuple[str, dict[str, npt.NDArray[Any]]] | None = None
         # Two clips at a time would mix their states in the engines.
         self._busy = threading.Lock()
@@ -102,27 +113,38 @@ class Pipeline:
         cls,
         bundle: str | os.PathLike[str] | None = None,
         *,
+        device: DeviceName = "auto",
+        precision: str | None = None,
         threads: int | None = None,
         verify: bool = True,
+        fallback: bool = False,
     ) -> Self:
-        """Load a bundle, by default the built-in one, on the processor.
+        """Load a bundle, by default the built-in one, on the best device that there is.
 
-        threads: at most this many for each graph; None takes every core we may use.
-        verify: hash the bundle's files first.
+        device: "auto", or one that must be used: "cpu", "cuda" (an NVIDIA GPU, by whatever plays
+            best on it), or one way to use that: "tensorrt", "tensorrt_rtx", "onnxruntime-cuda".
+        precision: what to compute in, such as "fp16" or "int8"; None takes what suits the device.
+        threads: on the processor, at most this many for each graph; None takes every core we may
+            use.
+        verify: hash the files that are loaded first.
+        fallback: when the GPU is lost in mid-clip, go on with the processor (`Frame.preview`)
+            instead of raising DeviceLostError.
         Raises BundleError or EngineError.
         """
-        opened = open_bundle(bundle, verify=verify)
+        opened = open_bundle(bundle, verify=False)
         text = opened.bundle.text
+        if verify:
+            verify_files(opened, {text.tokenizer.file})
         tokenizer = BundleTokenizer(opened.path(text.tokenizer.file), text)
-        engines: dict[Role, Engine] = {}
+        choice = choose(opened, device, precision, threads=threads, verify=verify)
+
+        spare = partial(choose, opened, "cpu", threads=threads, verify=verify)
         try:
-            for role in _TENSORS:
-                spec = opened.bundle.graph(role)
-                path = opened.path(spec.file)
-                engines[role] = OnnxRuntimeEngine(path, spec, threads=threads)
-            return cls(opened, tokenizer, engines)
+            return cls(
+                opened, tokenizer, choice.engines, choice=choice, spare=spare if fallback else None
+            )
         except BaseException:
-            for engine in engines.values():
+            for engine in choice.engines.values():
                 engine.close()
             raise
 
@@ -131,6 +153,11 @@ class Pipeline:
         """The model that this pipeline runs."""
         return self._opened
 
+    @property
+    def choice(self) -> Choice | None:
+        """Which backend plays the model and why; None if the engines came from outside."""
+        return self._choice
+
     def generate(
         self, shot: Shot, *, on_progress: Callable[[Progress], None] | None = None
     ) -> Generator[Frame, None, None]:
@@ -138,9 +165,11 @@ class Pipeline:
 
         The shot is checked by the call itself (ShotError); the work happens as frames are asked
         for. Closing the generator stops the work and resets the engines. EngineError when a graph
-        fails, or when another clip of this pipeline is still under way.
+        fails, or when another clip of this pipeline is still under way; DeviceLostError when the
+        GPU is lost, unless the pipeline was opened with a fallback.
 
-        on_progress: called after every unit of work, in the thread that asks for frames.
+        on_progress: called after every unit of work, in the thread that asks for frames; it counts
+            from the beginning again where the fallback does.
         """
         if self._closed:
             raise EngineError("The pipeline is closed; open it again.")
@@ -184,11 +213,41 @@ class Pipeline:
                 "another pipeline."
             )
         try:
-            yield from self._pictures(plan, on_progress)
+            yield from self._whatever_happens(plan, on_progress)
         finally:
             for engine in self._engines.values():
                 engine.reset()
             self._busy.release()
+
+    def _whatever_happens(
+        self, plan: ShotPlan, on_progress: Callable[[Progress], None]
+    ) -> Iterator[Frame]:
+        """Make the clip, if need be from the beginning again on the spare engines.
+
+        As the noise is the seed's, they draw the same shot: what was already shown is passed over.
+        """
+        shown = 0
+        spare: Choice | None = None
+        try:
+            for frame in self._pictures(plan, on_progress):
+                yield frame
+                shown += 1
+        except DeviceLostError as error:
+            if self._spare is None:
+                raise
+            _log.warning("%s The clip goes on as a preview, on the processor.", error)
+            spare = self._spare()
+        if spare is None:
+            return
+        for engine in self._engines.values():
+            engine.close()
+        self._engines, self._text = dict(spare.engines), None
+        reason = f"{spare.reason} It stands in for a GPU that was lost."
+        self._choice = replace(spare, reason=reason, is_fallback=True)
+        self._spare, self._preview = None, True
+        for frame in self._pictures(plan, on_progress):
+            if frame.index >= shown:
+                yield frame
 
     def _pictures(self, plan: ShotPlan, on_progress: Callable[[Progress], None]) -> Iterator[Frame]:
         geometry = self._opened.bundle.geometry
@@ -214,18 +273,19 @@ class Pipeline:
                     "timesteps": np.full((1, block_frames), timestep, dtype=np.float32),
                     **text,
                 }
-                velocity = self._denoiser.run(inputs)["velocity"]
+                velocity = self._engines["denoiser"].run(inputs)["velocity"]
                 x = self._sampler.step(step, x, velocity, partial(noise.fresh, block, step, shape))
                 done += 1
                 on_progress(Progress(done, total, "denoise"))
             raw = x * self._std + self._mean
             for frame in range(block_frames):
-                decoded = self._decoder.run({"latents": raw[:, :, frame : frame + 1]})["frames"]
+                latents = {"latents": raw[:, :, frame : frame + 1]}
+                decoded = self._engines["vae_decoder"].run(latents)["frames"]
                 done += 1
                 on_progress(Progress(done, total, "decode"))
                 first = geometry.decoder_trim if index == 0 else 0
                 for pixels in _to_pixels(decoded, expected)[first:]:
-                    yield Frame(index, pixels, index / plan.fps)
+                    yield Frame(index, pixels, index / plan.fps, self._preview)
                     index += 1
 
     def _encode(self, prompt: str) -> dict[str, npt.NDArray[Any]]:
@@ -233,7 +293,7 @@ class Pipeline:
         if self._text is not None and self._text[0] == prompt:
             return self._text[1]
         tokens = self._tokenizer.encode(prompt)
-        states = self._text_encoder.run(
+        states = self._engines["text_encoder"].run(
             {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
         )
         text = {"text_states": states["text_states"]}

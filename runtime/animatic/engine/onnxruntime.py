@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from animatic.engine.contract import GraphInputs
 from animatic.engine.cores import usable_cores
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from animatic.bundle import GraphSpec, TensorSpec
     from animatic.engine.protocol import Tensors
 
-__all__ = ["OnnxRuntimeEngine"]
+    Level = Literal["basic", "extended", "all"]
+
+__all__ = ["OnnxRuntimeEngine", "load_session"]
 
 _log = logging.getLogger(__name__)
 
@@ -36,12 +38,21 @@ _SEVERITY_ERROR: Final = 3  # ONNX Runtime prints warnings to stderr; only the C
 class OnnxRuntimeEngine:
     """One graph in one session of ONNX Runtime's CPU provider."""
 
-    def __init__(self, graph_path: Path, spec: GraphSpec, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        graph_path: Path,
+        spec: GraphSpec,
+        *,
+        threads: int | None = None,
+        optimisation: Level = "all",
+    ) -> None:
         """Load a graph.
 
         threads: how many to compute with; never more than the cores this process may use, which
-        is also what None takes. EngineError if the file is missing, is not a graph, or is not the
-        graph that the spec describes.
+        is also what None takes. optimisation: which rewritings of the graph ONNX Runtime may do;
+        "basic" leaves out its fused 8-bit kernels, which saturate on processors without VNNI.
+        EngineError if the file is missing, is not a graph, or is not the graph that the spec
+        describes.
         """
         import onnxruntime
 
@@ -53,18 +64,23 @@ class OnnxRuntimeEngine:
         self._name = graph_path.name
         self._inputs = GraphInputs(spec)
         options = onnxruntime.SessionOptions()
-        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = {
+            "basic": levels.ORT_ENABLE_BASIC,
+            "extended": levels.ORT_ENABLE_EXTENDED,
+            "all": levels.ORT_ENABLE_ALL,
+        }[optimisation]
         options.intra_op_num_threads = self.threads
         options.inter_op_num_threads = 1
         options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
         # The threads spin within a run (without, a run takes 7 % longer: 2 cores, 12 convolutions
         # of 64 channels at 48x80, p50 of 120) and not after it, when the cores are someone else's.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        options.log_severity_level = _SEVERITY_ERROR
         options.use_deterministic_compute = True
-        self._session: onnxruntime.InferenceSession | None = self._load(graph_path, options)
-        self._check_declared("input", self._session.get_inputs(), spec.inputs)
-        self._check_declared("output", self._session.get_outputs(), spec.outputs)
+        provider = ("CPUExecutionProvider", dict[str, str]())
+        self._session: onnxruntime.InferenceSession | None = load_session(
+            graph_path, spec, options, [provider]
+        )
         self._output_names = [tensor.name for tensor in spec.outputs]
         _log.debug("loaded %s on %d threads", graph_path, self.threads)
 
@@ -90,51 +106,69 @@ class OnnxRuntimeEngine:
         self._inputs.forget()
         self._session = None
 
-    def _load(
-        self, path: Path, options: onnxruntime.SessionOptions
-    ) -> onnxruntime.InferenceSession:
-        import onnxruntime
 
-        try:
-            missing = not path.is_file()
-        except OSError as error:  # a folder that may not be entered, a name that is too long
-            raise EngineError(
-                f"The graph {path} cannot be read ({error.strerror}); {_MEND}."
-            ) from error
-        if missing:
-            raise EngineError(f"The graph {path} is missing; {_MEND}.")
-        try:
-            return onnxruntime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
-        except Exception as error:  # as above
-            _log.debug("ONNX Runtime refused %s", path, exc_info=True)
-            raise EngineError(
-                f"The graph {self._name} is truncated or not an ONNX file; {_MEND}."
-            ) from error
+def load_session(
+    path: Path,
+    spec: GraphSpec,
+    options: onnxruntime.SessionOptions,
+    providers: Sequence[tuple[str, Mapping[str, str]]],
+) -> onnxruntime.InferenceSession:
+    """Load a graph for the first of the providers that takes it, and hold it to its spec.
 
-    def _check_declared(
-        self, side: str, actual: Sequence[onnxruntime.NodeArg], declared: Sequence[TensorSpec]
-    ) -> None:
-        """Refuse a graph that is not the one of bundle.json: names, dtypes, ranks, sizes."""
-        found = {node.name: (_DTYPES.get(node.type, node.type), node.shape) for node in actual}
-        for tensor in declared:
-            dtype, shape = found.pop(tensor.name, ("absent", []))
-            same = dtype == tensor.dtype and len(shape) == len(tensor.shape)
-            if not same or any(
-                isinstance(inside, int) and isinstance(outside, int) and inside != outside
-                for inside, outside in zip(shape, tensor.shape, strict=True)
-            ):
-                raise EngineError(
-                    f"The graph {self._name} does not have the {side} {tensor.name} that "
-                    f"bundle.json describes ({tensor.dtype} {list(tensor.shape)}); export the "
-                    "bundle again."
-                )
-        if found and side == "input":
+    EngineError as for `OnnxRuntimeEngine`.
+    """
+    import onnxruntime
+
+    options.log_severity_level = _SEVERITY_ERROR
+    try:
+        missing = not path.is_file()
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise EngineError(
+            f"The graph {path} cannot be read ({error.strerror}); {_MEND}."
+        ) from error
+    if missing:
+        raise EngineError(f"The graph {path} is missing; {_MEND}.")
+    try:
+        # Without its own fall-back, which prints, and goes on with another provider.
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=list(providers), enable_fallback=0
+        )
+    except Exception as error:  # ONNX Runtime has a dozen exceptions without a common base
+        _log.debug("ONNX Runtime refused %s", path, exc_info=True)
+        if "CUDA" in str(error):
             raise EngineError(
-                f"The graph {self._name} has the input {min(found)}, which bundle.json does not "
-                "describe; export the bundle again."
+                f"ONNX Runtime cannot use the GPU ({_first_line(error)}); look at `nvidia-smi`, or "
+                "render with --device cpu."
+            ) from error
+        raise EngineError(
+            f"The graph {path.name} is truncated or not an ONNX file; {_MEND}."
+        ) from error
+    _check_declared(path.name, "input", session.get_inputs(), spec.inputs)
+    _check_declared(path.name, "output", session.get_outputs(), spec.outputs)
+    return session
+
+
+def _check_declared(
+    name: str, side: str, actual: Sequence[onnxruntime.NodeArg], declared: Sequence[TensorSpec]
+) -> None:
+    """Refuse a graph that is not the one of bundle.json: names, dtypes, ranks, sizes."""
+    found = {node.name: (_DTYPES.get(node.type, node.type), node.shape) for node in actual}
+    for tensor in declared:
+        dtype, shape = found.pop(tensor.name, ("absent", []))
+        same = dtype == tensor.dtype and len(shape) == len(tensor.shape)
+        if not same or any(
+            isinstance(inside, int) and isinstance(outside, int) and inside != outside
+            for inside, outside in zip(shape, tensor.shape, strict=True)
+        ):
+            raise EngineError(
+                f"The graph {name} does not have the {side} {tensor.name} that bundle.json "
+                f"describes ({tensor.dtype} {list(tensor.shape)}); export the bundle again."
             )
+    if found and side == "input":
+        raise EngineError(
+            f"The graph {name} has the input {min(found)}, which bundle.json does not describe; "
+            "export the bundle again."
+        )
 
 
 def _first_line(error: Exception) -> str:
