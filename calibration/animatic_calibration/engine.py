@@ -17,6 +17,7 @@ from onnx import ModelProto, helper
 
 from animatic.engine.contract import GraphInputs
 from animatic.engine.cores import usable_cores
+from animatic.engine.untracked import import_onnxruntime
 from animatic.errors import EngineError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class ModelEngine:
 
 
 def _session(model: ModelProto) -> onnxruntime.InferenceSession:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cores()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple, get_args
 
 from animatic.bundle import Role
 from animatic.errors import TargetError
+from animatic.extras import how_to_add
 from animatic_engines.errors import BuildError
 
 if TYPE_CHECKING:
@@ -21,10 +22,6 @@ __all__ = ["BACKENDS", "PRECISIONS", "Backend", "Probe", "choose_backend", "choo
 PRECISIONS: Final = ("fp16", "bf16", "int8", "fp8")
 _TITLES: Final[Mapping[str, str]] = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
 BACKENDS: Final = tuple(_TITLES)
-_PIP: Final[Mapping[str, str]] = {
-    "tensorrt_rtx": "pip install 'animatic[build]'",
-    "tensorrt": "pip install tensorrt; a Jetson's system brings its own",
-}
 
 
 class Backend(NamedTuple):
@@ -131,5 +128,6 @@ def _elsewhere(target: Target, name: str, root: Path) -> str:
     """Where it can be built and with what; ends a sentence."""
     command = f"animatic build {root} --target {target.name}"
     if name == "tensorrt":
-        return f"build it on the {target.title} itself ({_PIP[name]}): {command}."
-    return f"{_PIP[name]}, then {command}."
+        brought = "pip install tensorrt; a Jetson's system brings its own"
+        return f"build it on the {target.title} itself ({brought}): {command}."
+    return f"{how_to_add('build')} brings what builds it, then {command}."

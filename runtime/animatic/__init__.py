@@ -11,6 +11,7 @@ The parts are loaded when they are first used, so that `import animatic` costs n
 from typing import TYPE_CHECKING
 
 from animatic import errors
+from animatic.errors import AnimaticError
 
 if TYPE_CHECKING:
     from animatic.frame import Frame
@@ -18,7 +19,15 @@ if TYPE_CHECKING:
     from animatic.shot import Shot
     from animatic.store import open_bundle
 
-__all__ = ["Frame", "Pipeline", "Shot", "__version__", "errors", "open_bundle"]
+__all__ = [
+    "AnimaticError",
+    "Frame",
+    "Pipeline",
+    "Shot",
+    "__version__",
+    "errors",
+    "open_bundle",
+]
 
 __version__ = "0.1.0"
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
+from animatic.engine.untracked import import_onnxruntime
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -33,7 +35,10 @@ def how_to_install(backend: BackendName, version: str) -> str:
 def installed_version(backend: BackendName) -> str | None:
     """Return the version of a backend that loads here, such as "1.7.1.116"; None if none does."""
     try:
-        module = importlib.import_module(backend.removesuffix("-cuda"))
+        if backend.startswith("onnxruntime"):
+            module = import_onnxruntime()
+        else:
+            module = importlib.import_module(backend)
     except (ImportError, OSError):  # OSError: a library of the package does not load
         return None
     if backend == "onnxruntime-cuda" and not _has_cuda(module.get_available_providers()):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from animatic.errors import TargetError
+from animatic.extras import how_to_add
 from animatic.targets import Target, find_target, load_targets, targets_like
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def detect_device(
         except ModuleNotFoundError as error:
             raise TargetError(
                 "This installation cannot look for a GPU, as the package nvidia-ml-py is missing; "
-                f"pip install 'animatic[gpu]', {_OR_NAME_ONE}."
+                f"{how_to_add('gpu')} brings it, {_OR_NAME_ONE}."
             ) from error
     try:
         nvml.nvmlInit()

@@ -137,7 +137,6 @@ class Pipeline:
             verify_files(opened, {text.tokenizer.file})
         tokenizer = BundleTokenizer(opened.path(text.tokenizer.file), text)
         choice = choose(opened, device, precision, threads=threads, verify=verify)
-
         spare = partial(choose, opened, "cpu", threads=threads, verify=verify)
         try:
             return cls(
@@ -182,11 +181,15 @@ class Pipeline:
 
     def record(self, shot: Shot) -> GenerationRecord:
         """Say what to store with a clip so that it can be made again; ShotError as `generate`."""
+        bundle = self._opened.bundle
+        played = self._engines["denoiser"].spec.precision
         return GenerationRecord.of(
-            shot.plan(self._opened.bundle),
-            bundle_name=self._opened.bundle.name,
+            shot.plan(bundle),
+            bundle_name=bundle.name,
             bundle_sha256=self._opened.digest,
             animatic_version=__version__,
+            backend="onnxruntime" if self._choice is None else self._choice.backend,
+            precision="" if played == bundle.graph("denoiser").precision else played,
         )
 
     def close(self) -> None:

@@ -16,13 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["GenerationRecord"]
 
 
-class GenerationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class GenerationRecord(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
     """Everything needed to make the same clip again.
 
     There is no date in it: the same shot must give the same bytes.
 
     width, height: pixels. fps: exact delivery rate, "8/1".
-    bundle_sha256: the hash of the model's bundle.json, in hex.
+    bundle_sha256: `OpenBundle.digest` of the model, in hex.
+    backend: what ran the graphs (`Choice.backend`); precision: of the denoiser's graph, empty for
+        the reference. Both are left out of the JSON where they are the defaults.
     """
 
     prompt: str
@@ -35,10 +39,19 @@ class GenerationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     bundle_name: str
     bundle_sha256: str
     animatic_version: str
+    backend: str = "onnxruntime"
+    precision: str = ""
 
     @classmethod
     def of(
-        cls, plan: ShotPlan, *, bundle_name: str, bundle_sha256: str, animatic_version: str
+        cls,
+        plan: ShotPlan,
+        *,
+        bundle_name: str,
+        bundle_sha256: str,
+        animatic_version: str,
+        backend: str = "onnxruntime",
+        precision: str = "",
     ) -> GenerationRecord:
         """Note down a planned shot on one bundle."""
         return cls(
@@ -52,6 +65,8 @@ class GenerationRecord(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             bundle_name=bundle_name,
             bundle_sha256=bundle_sha256,
             animatic_version=animatic_version,
+            backend=backend,
+            precision=precision,
         )
 
     def to_json(self) -> str:

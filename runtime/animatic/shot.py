@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import numbers
+import operator
+import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 from animatic.errors import ShotError
-from animatic.geometry import MAX_RATE, MAX_RATE_TERM, LatentShape, PixelShape, to_latent
+from animatic.geometry import (
+    MAX_RATE,
+    MAX_RATE_TERM,
+    LatentShape,
+    PixelShape,
+    parse_rate,
+    to_latent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from animatic.bundle import Bundle, Geometry
 
-__all__ = ["MAX_PROMPT_CHARACTERS", "MAX_SECONDS", "MAX_SEED", "Shot", "ShotPlan"]
+__all__ = ["MAX_PROMPT_CHARACTERS", "MAX_SECONDS", "MAX_SEED", "Shot", "ShotPlan", "read_rate"]
 
 MAX_PROMPT_CHARACTERS: Final = 2_000
 MAX_SEED: Final = 2**63 - 1  # what a signed 64-bit field of any file or database holds
 MAX_SECONDS: Final = 86_400  # a day; no model comes near, and the arithmetic stays small
+
+# The rates of NTSC video and its kin: people write them as 23.976, 29.97 or 59.94.
+_NTSC: Final = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120))
+_NTSC_ROUNDING: Final = Fraction(5, 1000)  # 23.98 is still 24000/1001; 24.0 is 24
+_DECIMAL: Final = re.compile(r"\d{1,3}\.\d{1,20}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,11 +62,14 @@ class Shot:
     """A shot as it was asked for; None leaves a choice to the model.
 
     prompt: what is to be seen, in words.
-    seed, variant: 0 to 2**63 - 1; together they choose one clip of the many that fit the words.
+    seed, variant: 0 to 2**63 - 1, NumPy's whole numbers too; together they choose one clip of the
+        many that fit the words.
     size: (width, height) in pixels, one that the model offers.
-    seconds, frames: how long; one of them or neither.
-    fps: the delivery rate in frames per second. The frames are conformed, which means played at
-        that rate; none is added or dropped.
+    seconds, frames: how long; one of them or neither. Seconds give the nearest length that the
+        model makes.
+    fps: the delivery rate in frames per second: a whole number, a Fraction, or text that
+        `read_rate` reads. The frames are conformed, which means played at that rate; none is added
+        or dropped.
 
     Nothing is checked until `plan`, which checks everything.
     """
@@ -61,7 +79,7 @@ class Shot:
     size: tuple[int, int] | None = None
     seconds: float | None = None
     frames: int | None = None
-    fps: Fraction | None = None
+    fps: Fraction | int | str | None = None
     variant: int = 0
 
     def plan(self, bundle: Bundle) -> ShotPlan:
@@ -114,6 +132,11 @@ class Shot:
             raise ShotError(f"This model does not make that many frames; choose {choices}.")
         if self.seconds is None:
             return possible[0]
+        if not _is_length(self.seconds):
+            raise ShotError(
+                f"The length in seconds cannot be used; choose a number above 0 and up to "
+                f"{MAX_SECONDS:,}, such as {float(possible[0] / fps):.4g}."
+            )
         nearest = _nearest_frame_count(self.seconds, fps, bundle.geometry.temporal_factor)
         if nearest in possible:
             return nearest
@@ -125,7 +148,12 @@ class Shot:
 
 
 def _checked_prompt(prompt: object) -> str:
-    if not isinstance(prompt, str) or all(map(_is_invisible, prompt)):
+    if not isinstance(prompt, str):
+        raise ShotError(
+            f"The prompt must be text (str), not {type(prompt).__name__}; say in words what is to "
+            "be seen."
+        )
+    if all(map(_is_invisible, prompt)):
         raise ShotError("The prompt is empty; say in words what is to be seen.")
     if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise ShotError(
@@ -149,10 +177,14 @@ def _is_invisible(character: str) -> bool:
 
 
 def _checked_number(name: str, value: object) -> int:
-    # bool is an int; True as a seed is a slip.
-    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_SEED:
+    try:
+        # What counts as a whole number: int, and NumPy's. bool does too; True as a seed is a slip.
+        number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = -1
+    if not 0 <= number <= MAX_SEED:
         raise ShotError(f"That {name} cannot be used; choose a whole number from 0 to {MAX_SEED}.")
-    return value
+    return number
 
 
 def _possible_frame_counts(bundle: Bundle) -> list[int]:
@@ -173,31 +205,48 @@ def _possible_frame_counts(bundle: Bundle) -> list[int]:
     return possible
 
 
+def read_rate(text: str) -> Fraction:
+    """Read a rate as people write it: exactly, and 23.976 as the 24000/1001 that it stands for.
+
+    ValueError as of `animatic.geometry.parse_rate`, which takes every decimal at its word.
+    """
+    if _DECIMAL.fullmatch(text.strip()):
+        written = Fraction(text.strip())
+        nearest = min(_NTSC, key=lambda rate: abs(rate - written))
+        if abs(nearest - written) <= _NTSC_ROUNDING:
+            return nearest
+    return parse_rate(text)
+
+
 def _checked_rate(fps: object) -> Fraction:
-    # A float is refused: 23.976 is not the rate that anybody means.
-    if (
-        isinstance(fps, Fraction)
-        and 0 < fps <= MAX_RATE
-        and max(fps.numerator, fps.denominator) <= MAX_RATE_TERM
-    ):
-        return fps
+    if isinstance(fps, float | bool):
+        raise ShotError(
+            f"The frame rate is {fps!r}, which is no exact number; choose a whole number, "
+            'Fraction(24000, 1001) or the text "24000/1001".'
+        )
+    if isinstance(fps, str):
+        with contextlib.suppress(ValueError):
+            return read_rate(fps)
+    elif isinstance(fps, numbers.Rational):  # NumPy's whole numbers among them
+        rate = Fraction(int(fps.numerator), int(fps.denominator))
+        if 0 < rate <= MAX_RATE and max(rate.numerator, rate.denominator) <= MAX_RATE_TERM:
+            return rate
     raise ShotError(
         f"That frame rate cannot be used; choose a ratio above 0 and up to {MAX_RATE} with terms "
-        f"up to {MAX_RATE_TERM:,}, such as Fraction(24) or Fraction(24000, 1001)."
+        f'up to {MAX_RATE_TERM:,}, such as 24, Fraction(24000, 1001) or "24000/1001".'
     )
 
 
-def _nearest_frame_count(seconds: object, fps: Fraction, temporal_factor: int) -> int:
+def _is_length(seconds: object) -> bool:
+    return (
+        isinstance(seconds, int | float)
+        and not isinstance(seconds, bool)
+        and 0 < seconds <= MAX_SECONDS
+    )
+
+
+def _nearest_frame_count(seconds: float, fps: Fraction, temporal_factor: int) -> int:
     """Find the count of the form 1 + k * temporal_factor that lasts nearest to `seconds`."""
-    if (
-        not isinstance(seconds, int | float)
-        or isinstance(seconds, bool)
-        or not 0 < seconds <= MAX_SECONDS
-    ):
-        raise ShotError(
-            f"The length in seconds cannot be used; choose a number above 0 and up to "
-            f"{MAX_SECONDS:,}, such as 2."
-        )
     # Exact arithmetic, halves up: the answer must not depend on how a float rounds.
     later = (Fraction(seconds) * fps - 1) / temporal_factor
     return 1 + max(0, math.floor(later + Fraction(1, 2))) * temporal_factor

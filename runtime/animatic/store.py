@@ -43,8 +43,9 @@ class OpenBundle:
     """A bundle and where it lies.
 
     root: the folder of bundle.json.
-    digest: the SHA-256, in hex, of bundle.json's bytes. As that file names the hash of every
-        other, it stands for the whole bundle.
+    digest: stands for the model, SHA-256 in hex: of what bundle.json says, hashes of the reference
+        graphs included, without what is derived from them (typed graphs, engines) and without
+        scores. So a clip can be reproduced after engines were built.
     """
 
     root: Path
@@ -96,10 +97,17 @@ def open_bundle(path: str | os.PathLike[str] | None = None, *, verify: bool = Tr
                 "the bundle out to use the built-in model."
             )
         raise BundleNotFoundError(message) from error
-    opened = OpenBundle(root, decode_bundle(data), hashlib.sha256(data).hexdigest())
+    bundle = decode_bundle(data)
+    opened = OpenBundle(root, bundle, _digest(bundle))
     if verify:
         verify_files(opened)
     return opened
+
+
+def _digest(bundle: Bundle) -> str:
+    graphs = tuple(graph for graph in bundle.graphs if not graph.made_from)
+    model = msgspec.structs.replace(bundle, graphs=graphs, engines=(), scores={})
+    return hashlib.sha256(encode_bundle(model)).hexdigest()
 
 
 def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None, str]]:
@@ -146,7 +154,7 @@ def verify_files(opened: OpenBundle, only: Collection[str] | None = None) -> Non
 
 
 def write_bundle(root: Path, bundle: Bundle) -> str:
-    """Write bundle.json into a folder whose other files are already there; returns its SHA-256.
+    """Write bundle.json into a folder whose other files are already there; returns its digest.
 
     The file is written beside and renamed: until the very end, and after any failure, an older
     bundle.json stays as it was. OutputError if the folder cannot be written.
@@ -170,7 +178,7 @@ def write_bundle(root: Path, bundle: Bundle) -> str:
         # After a success there is nothing to remove; after anything else, Ctrl-C too, there is.
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
-    return hashlib.sha256(data).hexdigest()
+    return _digest(bundle)
 
 
 def add_graphs(root: Path, specs: Sequence[GraphSpec], staged: Path) -> None:

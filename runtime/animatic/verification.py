@@ -15,6 +15,7 @@ import msgspec
 from animatic.backends import how_to_install, installed_version
 from animatic.detect import Device, detect_device
 from animatic.errors import AnimaticError, BundleSchemaError, TargetError
+from animatic.extras import how_to_add
 from animatic.fingerprint import fresh
 from animatic.store import sha256_file
 from animatic.targets import find_target
@@ -39,7 +40,6 @@ made; what 8 bits cost on real ones is measured by calibration. The export itsel
 the first two.
 """
 
-_EXTRA: Final = "pip install 'animatic[gpu]'"
 _BACKENDS: Final[dict[str, BackendName]] = {"tensorrt": "tensorrt", "tensorrt_rtx": "tensorrt_rtx"}
 
 
@@ -223,7 +223,8 @@ def _run(
     except ModuleNotFoundError as missing:
         if (missing.name or "animatic").partition(".")[0] == "animatic":
             raise  # a bug of ours
-        return _finding("run", entry, "open", f"was not run: {missing.name} is missing; {_EXTRA}.")
+        mend = f"{how_to_add('gpu')} brings it"
+        return _finding("run", entry, "open", f"was not run: {missing.name} is missing; {mend}.")
     measured = f"differs from ONNX Runtime by {error:.2g} (L2, relative; {tolerance:g} is allowed)"
     if error <= tolerance:  # false for NaN
         return _finding("run", entry, "right", f"{measured}.")

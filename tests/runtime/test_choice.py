@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from animatic.bundle import EngineEntry, FileRef, GraphSpec, Role
-from animatic.detect import Detection
+from animatic.detect import Device as Found
 from animatic.engine import FakeEngine, OnnxRuntimeEngine
 from animatic.engine.choice import ROLES, Choice, _sets, _Wish, choose
 from animatic.engine.cuda import Device
@@ -20,7 +20,6 @@ from animatic.errors import BundleIntegrityError, EngineError, TargetError
 from animatic.fingerprint import engine_fingerprint
 from animatic.pipeline import Pipeline
 from animatic.store import OpenBundle, open_bundle, sha256_file, write_bundle
-from animatic.targets import find_target
 from tests.runtime.device import require_no_device
 from tests.runtime.tiny_bundle import write_tiny_bundle
 
@@ -98,11 +97,13 @@ def add_engines(
     write_bundle(folder, replace(bundle, engines=(*bundle.engines, *entries)))
 
 
-def detection(target: str = "rtx-40") -> Detection:
-    return Detection(
-        target=find_target(target),
-        device="NVIDIA GeForce RTX 4090",
-        compute_capability=(8, 9),
+ADA = (8, 9)
+
+
+def detection(name: str = "NVIDIA GeForce RTX 4090", capability: tuple[int, int] = ADA) -> Found:
+    return Found(
+        name=name,
+        compute_capability=capability,
         memory_gib=24,
         driver="580.1",
     )
@@ -113,7 +114,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """The machine says that it has an RTX 4090; whoever then uses it finds that it has none."""
     card = Device(0, "NVIDIA GeForce RTX 4090", (8, 9), 24 << 30)
     monkeypatch.setattr("animatic.engine.cuda.find_devices", lambda: (card,))
-    monkeypatch.setattr("animatic.detect.detect_target", detection)
+    monkeypatch.setattr("animatic.detect.detect_device", detection)
 
 
 def close(choice: Choice) -> None:
@@ -225,7 +226,7 @@ def test_engines_that_are_not_for_here(folder: Path, built: dict[str, Any]) -> N
     add_graphs(folder, "fp16")
     add_engines(folder, **built)
     sentence = (
-        r"no complete set of engines of tensorrt_rtx for rtx-40 \(NVIDIA GeForce RTX 4090\); run "
+        r"no complete set of engines of tensorrt_rtx for NVIDIA GeForce RTX 4090; run "
         r"`animatic build .*tiny --target rtx-40`"
     )
     with pytest.raises(EngineError, match=sentence):
@@ -233,11 +234,11 @@ def test_engines_that_are_not_for_here(folder: Path, built: dict[str, Any]) -> N
 
 
 def test_no_family_for_the_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse() -> Detection:
+    def refuse() -> Found:
         raise TargetError("Voodoo 2 is not among the cards of any target; use the target cpu.")
 
     monkeypatch.setattr("animatic.engine.cuda.find_devices", lambda: (object(),))
-    monkeypatch.setattr("animatic.detect.detect_target", refuse)
+    monkeypatch.setattr("animatic.detect.detect_device", refuse)
     add_graphs(folder, "fp16")
     add_engines(folder)
     choice = choose(open_bundle(folder))
@@ -246,12 +247,12 @@ def test_no_family_for_the_card(folder: Path, monkeypatch: pytest.MonkeyPatch) -
     close(choice)
 
 
-def sets(opened: OpenBundle, target: str = "rtx-40", **wish: Any) -> list[tuple[str, str, str]]:
+def sets(opened: OpenBundle, found: Found | None = None, **wish: Any) -> list[Any]:
     """The sets in their order: precision, backend, and the denoiser's precision."""
     whole = {"device": "auto", "precision": None, "threads": None, "verify": True, **wish}
     return [
         (precision, entries["denoiser"].backend, entries["text_encoder"].precision)
-        for precision, entries in _sets(_Wish(opened, **whole), detection(target))
+        for precision, entries in _sets(_Wish(opened, **whole), found or detection())
     ]
 
 
@@ -272,13 +273,18 @@ def test_the_order_of_sets(folder: Path) -> None:
     # The text encoder has no 8-bit graph: its half one goes with both.
     fp16_rtx, fp16_trt = ("fp16", "tensorrt_rtx", "fp16"), ("fp16", "tensorrt", "fp16")
     int8_rtx, int8_trt = ("int8", "tensorrt_rtx", "fp16"), ("int8", "tensorrt", "fp16")
-    assert sets(opened) == [fp16_rtx, fp16_trt, int8_rtx, int8_trt]
-    assert sets(opened, "l4") == [fp16_trt, fp16_rtx, int8_trt, int8_rtx]
-    assert sets(opened, "jetson-agx-orin") == [int8_trt, fp16_trt]
-    assert sets(opened, precision="int8") == [int8_rtx, int8_trt]
+    own = [fp16_rtx, fp16_trt, int8_rtx, int8_trt]
+    likes = [fp16_trt, fp16_rtx, int8_trt, int8_rtx]  # as l4 prefers them
+    # A card's own engines first, then those of targets with its compute capability.
+    assert sets(opened) == own + likes
+    assert sets(opened, detection("NVIDIA L4")) == likes + own
+    assert sets(opened, detection("NVIDIA L40")) == own + likes  # of no target itself
+    orin = detection("NVIDIA Jetson AGX Orin Developer Kit", (8, 7))
+    assert sets(opened, orin) == [int8_trt, fp16_trt]
+    assert sets(opened, detection("NVIDIA GeForce RTX 3090", (8, 6))) == []
+    assert sets(opened, precision="int8") == [int8_rtx, int8_trt, int8_trt, int8_rtx]
     assert sets(opened, precision="fp8") == []
-    assert sets(opened, device="tensorrt") == [fp16_trt, int8_trt]
-    assert sets(opened, "rtx-30") == []
+    assert sets(opened, device="tensorrt") == [fp16_trt, int8_trt, fp16_trt, int8_trt]
 
 
 @pytest.mark.usefixtures("gpu")

@@ -8,13 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import av
-import msgspec
 import pytest
 
 import animatic
-from animatic.bundle import decode_bundle
 from animatic.sinks import read_record
-from animatic.store import write_bundle
 from tests.runtime.tiny_bundle import write_tiny_bundle
 
 if TYPE_CHECKING:
@@ -35,6 +32,9 @@ MADE: list[tuple[Sequence[str], list[str]]] = [
     (["--variants", "2", "-o", "c.%04d.png"], ["c_v1.%04d.png", "c_v2.%04d.png"]),
     (["--fps", "24000/1001", "--threads", "1", "-q"], ["a-red-lorry_0.mp4"]),
     (["--seconds", "1.1"], ["a-red-lorry_0.mp4"]),
+    (["-o", "clip.####.png"], ["clip.%04d.png"]),
+    (["-o", "shot #3.png"], ["shot #3.%04d.png"]),
+    (["-o", ".clip.mp4"], [".clip.mp4"]),
 ]
 
 
@@ -59,9 +59,18 @@ REFUSED: list[tuple[Sequence[str], str, int]] = [
     (["a cube", "-o", "clip.avi"], "does not write .avi", 1),
     (["a cube", "-o", "nowhere/clip.mp4"], "does not exist; create it", 1),
     (["a cube", "--seconds", "1", "--frames", "9"], "exclude each other", 2),
-    (["a cube", "--size", "large"], "is not a size such as 192x128", 2),
+    (["a cube", "--size", "large"], "is not a size such as 144x80", 2),
+    (["a cube", "--seconds", "-1"], "choose a number above 0 and up to 86,400, such as 1.125", 1),
     (["a cube", "--fps", "fast"], "is not a frame rate such as 24", 2),
     (["a cube", "--fps", "0"], "Invalid value for '--fps'", 2),
+    (["a cube", "--fps", "1000"], "above 0 and up to 240 with terms up to 1,000,000", 2),
+    (["a cube", "-o", ""], "The name is empty; name a file such as clip.mp4, or a folder", 2),
+    (["a cube", "-o", "."], "The folder . is in use and cannot become a folder of frames", 1),
+    (["a cube", "-o", ".."], "The folder .. is in use", 1),
+    (["a cube", "-o", ".", "--variants", "2"], "The folder . is in use", 1),
+    (["a cube", "-o", ".mp4"], ".mp4 has no name in front of the dot; write it as clip.mp4.", 1),
+    (["a cube", "-o", ".####.png"], "write it as clip.####.png.", 1),
+    (["a cube", "-o", ".takes"], "would hide its frames; choose a name that does not begin", 1),
     (["a cube", "--seed", "-1"], "--seed", 2),
     (["a cube", "--threads", "0"], "--threads", 2),
     (["a cube", "--variants", "2", "-o", "-"], "A pipe takes one clip", 2),
@@ -81,9 +90,36 @@ def test_generate_refuses(
     assert sentence in result.err
     assert result.out == ""
     assert list(tmp_path.iterdir()) == []
+    assert result.err.splitlines()[-1].startswith("animatic: ")
+    assert "Error" not in result.err
+    assert result.err.startswith("animatic: " if code == 1 else "Usage: ")
     if code == 1:
-        assert result.err.startswith("animatic: ")
         assert result.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("rate", ["23.976", "23.98", "24000/1001"])
+def test_rate_as_people_write_it(run: Run, rate: str) -> None:
+    shot = ("generate", "A red lorry!", "--bundle", "BUNDLE", "--frames", "5", "-o", "clip.mov")
+    assert run(*shot, "--fps", rate).code == 0
+    assert read_record(Path("clip.mov")).fps == "24000/1001"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        ("1", "1 s is not a length that this model makes at 8 frames per second"),
+        ("1.06", "1.06 s is not a length that this model makes at 8 frames per second"),
+        ("1.07", ""),
+        ("1.125", ""),
+    ],
+)
+def test_another_length_is_said_once(run: Run, seconds: str, said: str) -> None:
+    result = run(
+        *("generate", "A red lorry!", "--bundle", "BUNDLE", "-q"),
+        *("--seconds", seconds, "-o", "clip.gif"),
+    )
+    assert (result.code, result.out) == (0, "clip.gif\n")
+    assert result.err == (f"animatic: {said}: the clip is 9 frames, 1.125 s.\n" if said else "")
 
 
 def test_variants_differ_and_are_recorded(run: Run) -> None:
@@ -94,78 +130,6 @@ def test_variants_differ_and_are_recorded(run: Run) -> None:
     with av.open(first) as one, av.open(second) as other:
         pair = [next(film.decode(video=0)).to_ndarray(format="rgb24") for film in (one, other)]
     assert (pair[0] != pair[1]).any()
-
-
-@pytest.mark.parametrize("output", ["clip.mp4", "clip.webp", "clip.gif", "takes", "clip.png"])
-def test_reproduce_is_identical(run: Run, tmp_path: Path, output: str) -> None:
-    assert run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", output).code == 0
-    before = sorted(tmp_path.iterdir())
-    result = run("reproduce", output, "--bundle", "BUNDLE")
-    assert result == (0, f"identical: every byte of {output} came out again\n", "")
-    assert sorted(tmp_path.iterdir()) == before
-
-
-def test_reproduce_keeps_a_copy_in_another_format(run: Run) -> None:
-    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4", "--variants", "2")
-    result = run("reproduce", "clip_v2.mp4", "--bundle", "BUNDLE", "-o", "frames")
-    assert result.out.splitlines() == [
-        "frames",
-        "identical: every byte of clip_v2.mp4 came out again",
-    ]
-    assert read_record(Path("frames")) == read_record(Path("clip_v2.mp4"))
-
-
-def remux(source: str, target: str, record: str) -> None:
-    """The same pictures in another file, with another record."""
-    with (
-        av.open(source) as before,
-        av.open(target, "w", options={"movflags": "use_metadata_tags"}) as after,
-    ):
-        after.metadata["animatic"] = record
-        stream = after.add_stream_from_template(before.streams.video[0])
-        for packet in before.demux(before.streams.video[0]):
-            if packet.dts is not None:
-                packet.stream = stream
-                after.mux(packet)
-
-
-def test_reproduce_tells_pixels_from_bytes(run: Run) -> None:
-    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4")
-    made_from = read_record(Path("clip.mp4"))
-    old = msgspec.structs.replace(made_from, animatic_version="0.0.9")
-    remux("clip.mp4", "old.mp4", old.to_json())
-    result = run("reproduce", "old.mp4", "--bundle", "BUNDLE")
-    assert (result.code, result.err) == (0, "")
-    assert result.out.startswith("identical pixels: old.mp4 shows the same, its bytes differ")
-    wrong = msgspec.structs.replace(made_from, seed=5)
-    remux("clip.mp4", "wrong.mp4", wrong.to_json())
-    result = run("reproduce", "wrong.mp4", "--bundle", "BUNDLE")
-    assert (result.code, result.err) == (1, "")
-    assert result.out == "different: wrong.mp4 did not come out again on this machine\n"
-
-
-def test_reproduce_refuses_another_bundle(run: Run, tmp_path: Path) -> None:
-    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4")
-    other = write_tiny_bundle(tmp_path / "other")
-    described = decode_bundle((other / "bundle.json").read_bytes())
-    write_bundle(other, msgspec.structs.replace(described, version="2"))
-    result = run("reproduce", "clip.mp4", "--bundle", str(other))
-    assert (result.code, result.out) == (1, "")
-    assert "name the one that made it with --bundle" in result.err
-
-
-@pytest.mark.parametrize(
-    ("arguments", "sentence"),
-    [
-        (["nowhere.mp4"], "There is no file nowhere.mp4"),
-        (["notes.txt"], "holds no Animatic record"),
-    ],
-)
-def test_reproduce_needs_a_record(run: Run, arguments: list[str], sentence: str) -> None:
-    Path("notes.txt").write_text("nothing", "utf-8")
-    result = run("reproduce", *arguments, "--bundle", "BUNDLE")
-    assert (result.code, result.out) == (1, "")
-    assert sentence in result.err
 
 
 def test_inspect_shows_what_the_bundle_says(run: Run) -> None:
@@ -198,6 +162,19 @@ def test_doctor_makes_a_clip(run: Run) -> None:
     assert report["inference"]["frames_per_second"] > 0
     assert report["encoders"]["mp4"]
     assert "all is well" in run("doctor", "--bundle", "BUNDLE").out
+
+
+def test_doctor_notes_a_cache_that_cannot_be_written(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda name: tmp_path / "file" / name)
+    result = run("doctor", "--bundle", "BUNDLE")
+    assert result.code == 0
+    assert "note: the cache folder " in result.out
+    assert result.out.endswith("\nclips can be made; see the note above\n")
+    report = json.loads(run("doctor", "--bundle", "BUNDLE", "--json").out)
+    assert (report["ok"], report["cache"]["writable"], len(report["notes"])) == (True, False, 1)
 
 
 def test_doctor_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
@@ -252,7 +229,9 @@ def test_help_loads_nothing_heavy() -> None:
 def test_unknown_command_is_usage(run: Run) -> None:
     result = run("animate")
     assert result.code == 2
-    assert "No such command 'animate'" in result.err
+    assert "\nanimatic: No such command 'animate'" in result.err
+    assert run().err.startswith("Usage: animatic [OPTIONS] COMMAND")
+    assert run().code == 2
 
 
 def shell(tiny_bundle: Path, *arguments: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib.metadata import EntryPoint, EntryPoints
+from importlib.metadata import EntryPoint, EntryPoints, PackageNotFoundError
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +39,58 @@ def needy() -> None:
     raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
 
+@click.command()
+def failing() -> None:
+    raise click.ClickException("The checkpoint is older than this; train it again.")
+
+
+def test_errors_of_the_announced_command_are_ours(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    announce(monkeypatch, export="tests.runtime.test_cli_delegate:failing")
+    said = "animatic: The checkpoint is older than this; train it again.\n"
+    assert run("export") == (1, "", said)
+    announce(monkeypatch, export="tests.runtime.test_cli_delegate:echo")
+    result = run("export")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("Usage: animatic export ")
+    assert result.err.endswith("\n\nanimatic: Missing argument 'RECIPE'.\n")
+
+
+class Installed:
+    """An installation of ours, as far as it says where it came from (PEP 610)."""
+
+    def __init__(self, origin: str | None) -> None:
+        self.origin = origin
+
+    def read_text(self, name: str) -> str | None:
+        return self.origin if name == "direct_url.json" else None
+
+
+@pytest.fixture(autouse=True)
+def from_a_registry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.distribution", lambda _: Installed(None))
+
+
+@pytest.mark.parametrize(
+    "origin", ['{"url": "file:///a", "dir_info": {"editable": true}}', '{"dir_info": {}}', None]
+)
+def test_checkout_installs_from_itself(
+    run: Run, monkeypatch: pytest.MonkeyPatch, origin: str | None
+) -> None:
+    def installed(name: str) -> Installed:
+        if origin is None:
+            raise PackageNotFoundError(name)
+        return Installed(origin)
+
+    monkeypatch.setattr("importlib.metadata.distribution", installed)
+    announce(monkeypatch, train="tests.runtime.test_cli_delegate:needy")
+    assert run("train").err == (
+        "animatic: `animatic train` needs torch, which is not installed; "
+        "`pip install -e '.[train]' -c constraints.txt` in the checkout brings it.\n"
+    )
+
+
 @pytest.mark.parametrize(
     "value", ["no_such_torch_cli:command", "tests.runtime.test_cli_delegate:needy"]
 )
@@ -53,7 +105,10 @@ def test_delegate_says_which_extra_is_missing(
         return
     result = run("train")
     assert (result.code, result.out) == (1, "")
-    assert "needs torch, which is not installed; pip install 'animatic[train]'" in result.err
+    assert (
+        "needs torch, which is not installed; `pip install 'animatic[train]'` brings it."
+        in result.err
+    )
 
 
 def test_delegate_that_nobody_announced(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,6 +37,27 @@ def test_named_file_is_replaced_only_by_force(run: Run, output: str) -> None:
     assert read_record(Path(output)).seed == 1
 
 
+@pytest.mark.parametrize("force", [[], ["--force"]])
+@pytest.mark.parametrize(
+    ("output", "taken", "sentence"),
+    [
+        ("mine", "mine/thesis.txt", "The folder mine holds other files; choose a new or an empty"),
+        ("a.mp4", "a.mp4/thesis.txt", "The folder a.mp4 holds other files; choose a new or an"),
+        ("c.png", "c.1003.png/thesis.txt", "c.1003.png is a folder; move it away, or choose"),
+    ],
+)
+def test_what_force_would_not_mend_is_said_at_once(
+    run: Run, output: str, taken: str, sentence: str, force: list[str]
+) -> None:
+    Path(taken).parent.mkdir()
+    Path(taken).write_bytes(b"years of work")
+    result = run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", output, *force)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith(f"animatic: {sentence}")
+    assert "--force" not in result.err
+    assert Path(taken).read_bytes() == b"years of work"
+
+
 @pytest.mark.parametrize(
     ("prompt", "expected"),
     [

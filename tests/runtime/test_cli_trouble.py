@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from animatic.bundle import decode_bundle
 from animatic.cli.facts import shown
+from animatic.sinks import read_record
 from animatic.store import sha256_file, write_bundle
 from tests.runtime.tiny_bundle import write_tiny_bundle
 
@@ -64,6 +66,90 @@ def test_standard_output_is_dev_full(tiny_bundle: Path) -> None:
     assert child.returncode == 1
     assert child.stderr.startswith("animatic: standard output cannot be written (No space left")
     assert child.stderr.count("\n") == 1
+
+
+# `>&-` of a shell, which no argument of subprocess gives.
+CLOSED = """
+import os, sys
+os.close(int(sys.argv[1]))
+os.execv(sys.executable, [sys.executable, "-m", "animatic", *sys.argv[2:]])
+"""
+
+
+def closed(stream: int, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-c", CLOSED, str(stream), *words], capture_output=True, check=False
+    )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX descriptors")
+@pytest.mark.parametrize("stream", [0, 1, 2])
+def test_closed_stream_is_done_without(tiny_bundle: Path, tmp_path: Path, stream: int) -> None:
+    clip = str(tmp_path / "c.mp4")
+    shot = ["generate", "x " * 200, "--frames", "5", "--bundle", str(tiny_bundle), "-o"]
+    child = closed(stream, *shot, clip)
+    said = b"" if stream == 2 else b"animatic: the prompt is longer than the model reads"
+    assert (child.returncode, child.stderr[: len(said)]) == (0, said)
+    assert child.stdout == (b"" if stream == 1 else f"{clip}\n".encode())
+    assert read_record(tmp_path / "c.mp4").frames == 5
+
+    child = closed(stream, *shot, "-")
+    if stream == 1:
+        assert child.returncode == 1
+        assert child.stderr == (
+            b"animatic: Standard output is closed; redirect it to a file or a pipe, "
+            b"or name a file.\n"
+        )
+    else:
+        assert (child.returncode, len(child.stdout)) == (0, 5 * 48 * 64 * 3)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX descriptors")
+@pytest.mark.parametrize("stream", [1, 2])
+@pytest.mark.parametrize(("words", "code"), [(["inspect"], 0), (["--help"], 0), (["--no"], 2)])
+def test_closed_stream_drops_what_is_said(stream: int, words: list[str], code: int) -> None:
+    child = closed(stream, *words)
+    assert child.returncode == code
+    assert b"Traceback" not in child.stdout + child.stderr
+
+
+@pytest.mark.skipif(not Path("/dev/full").is_char_device(), reason="Linux's /dev/full")
+def test_frames_to_dev_full(tiny_bundle: Path) -> None:
+    with Path("/dev/full").open("wb") as out:
+        child = subprocess.run(
+            [
+                *(sys.executable, "-m", "animatic", "generate", "a cube"),
+                *("-o", "-", "--bundle", str(tiny_bundle)),
+            ],
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert child.returncode == 1
+    assert child.stderr == (
+        "animatic: Standard output cannot be written (No space left on device); free some space "
+        "or write elsewhere.\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/null").is_char_device(), reason="POSIX devices")
+@pytest.mark.parametrize("force", [[], ["--force"]])
+def test_device_is_no_folder(run: Run, force: list[str]) -> None:
+    os.mkfifo("pipe")
+    Path("notes").touch()
+    shot = ("generate", "x", "--bundle", "BUNDLE", *force, "-o")
+    for name in ("/dev/null", "pipe"):
+        result = run(*shot, name)
+        assert (result.code, result.out) == (1, "")
+        assert result.err == (
+            f"animatic: {name} is a device or a pipe; choose a file name, or give - and redirect "
+            "standard output.\n"
+        )
+    assert run(*shot, "notes").err == (
+        "animatic: notes is a file, and a name without a suffix makes a folder of frames; add a "
+        "suffix such as .mp4, or give - for standard output.\n"
+    )
 
 
 def test_another_error_of_the_system_is_not_blamed_on_standard_output(

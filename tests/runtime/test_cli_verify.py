@@ -13,6 +13,7 @@ from animatic.bundle import AxisRange, EngineEntry, FileRef
 from animatic.detect import Device
 from animatic.engine import Engine, FakeEngine, OnnxRuntimeEngine
 from animatic.errors import EngineError, TargetError
+from animatic.extras import how_to_add
 from animatic.fingerprint import engine_fingerprint
 from animatic.store import OpenBundle, open_bundle, sha256_file, write_bundle
 from animatic.verification import TOLERANCES, Finding, verify_bundle
@@ -279,7 +280,7 @@ def test_without_the_gpu_extra(built: Path) -> None:
 
     assert of(findings(built, open_engine=lacking))["run"] == (
         "open",
-        "was not run: cuda is missing; pip install 'animatic[gpu]'.",
+        f"was not run: cuda is missing; {how_to_add('gpu')} brings it.",
     )
 
 

@@ -114,7 +114,7 @@ def test_upper_floors_name_their_extra(python: Path, tmp_path: Path, command: li
         cwd=python.parent,
     )
     assert (child.returncode, child.stdout) == (1, "")
-    assert f"pip install 'animatic[{command[0]}]'" in child.stderr
+    assert f"pip install -e '.[{command[0]}]' -c constraints.txt" in child.stderr
     assert child.stderr.count("\n") == 1, child.stderr  # and no traceback
 
 

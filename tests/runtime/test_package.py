@@ -13,6 +13,7 @@ import animatic
 
 def test_the_public_names() -> None:
     assert animatic.__all__ == [
+        "AnimaticError",
         "Frame",
         "Pipeline",
         "Shot",

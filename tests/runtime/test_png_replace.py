@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from animatic.errors import OutputError
 from animatic.sinks import read_record
-from animatic.sinks.png import occupied, sequence
+from animatic.sinks.numbering import Numbering, sequence
 from tests.runtime.clips import COUNT, RECORD, contents, frames, sink_for, write
 
 PATTERN = "clip.%04d.png"
@@ -39,10 +39,46 @@ def test_frame_that_appears_meanwhile_is_kept(tmp_path: Path) -> None:
 def test_occupied_takes_the_pattern_at_its_word(tmp_path: Path) -> None:
     for name in ("a.b.1001.png", "axb.1001.png", "a.b.1.png", "a.b.1001.png.txt", "50%.1001.png"):
         (tmp_path / name).touch()
-    assert [file.name for file in occupied(tmp_path / "a.b.png")] == ["a.b.1001.png"]
-    assert [file.name for file in occupied(tmp_path / "50%%.%04d.png")] == ["50%.1001.png"]
-    assert occupied(tmp_path / "nowhere" / "a.png") == []
+    assert names(tmp_path / "a.b.png") == names(tmp_path / "a.b.####.png") == ["a.b.1001.png"]
+    assert names(tmp_path / "50%%.%04d.png") == ["50%.1001.png"]
+    assert names(tmp_path / "nowhere" / "a.png") == []
     assert sequence(tmp_path / "a.b.%04d.png") == [tmp_path / "a.b.1001.png"]
+
+
+def names(pattern: Path) -> list[str]:
+    return [file.name for file in Numbering.asked(pattern).occupied()]
+
+
+def test_every_other_frame_of_ours_goes(tmp_path: Path) -> None:
+    write(tmp_path / PATTERN, count=9)
+    for number in (1004, 1008):  # gaps: what follows them is no less of ours
+        (tmp_path / f"clip.{number}.png").unlink()
+    (tmp_path / "clip.1010.png").write_bytes(b"a painting")
+    write(tmp_path / PATTERN, count=2)
+    assert sorted(contents(tmp_path)) == ["clip.1001.png", "clip.1002.png", "clip.1010.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        ("clip.####.png", "clip.1001.png"),
+        ("clip_######.png", "clip_001001.png"),
+        ("clip.##.png", "clip.1001.png"),
+        ("50%%.#####.png", "50%.01001.png"),
+    ],
+)
+def test_hashes_are_digits(tmp_path: Path, name: str, first: str) -> None:
+    for seed in (1, 2):
+        write(tmp_path / name, made_from=replace(RECORD, seed=seed), count=2)
+    assert len(contents(tmp_path)) == 2
+    assert read_record(tmp_path / name).seed == read_record(tmp_path / first).seed == 2
+    assert [sequence(tmp_path / part)[0].name for part in (name, first)] == [first, first]
+
+
+@pytest.mark.parametrize("name", ["a##.####.png", "a.%04d.##.png", "50%.####.png"])
+def test_one_place_is_enough(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OutputError, match=r"exactly one place such as %04d or ####"):
+        write(tmp_path / name)
 
 
 def test_folder_among_the_frames_stops_everything(tmp_path: Path) -> None:
@@ -134,7 +170,7 @@ def test_hidden_files_do_not_count_and_are_kept(tmp_path: Path, *, filled: bool)
     assert os.listdir(tmp_path) == ["takes"]  # noqa: PTH208, hidden ones too
 
 
-@pytest.mark.parametrize("name", ["%04d", "50%"])
+@pytest.mark.parametrize("name", ["%04d", "50%", "####", "takes ## of 2"])
 def test_per_cent_sign_in_a_folder_is_no_placeholder(tmp_path: Path, name: str) -> None:
     for seed in (1, 2):
         write(tmp_path / name, made_from=replace(RECORD, seed=seed))

@@ -68,12 +68,51 @@ def test_seconds(bundle: Bundle, seconds: float, fps: Fraction | None, frames: i
     assert Shot("x", seconds=seconds, fps=fps).plan(bundle).frames == frames
 
 
+@pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3)])
+def test_whole_numbers_of_numpy_are_seeds(bundle: Bundle, seed: Any) -> None:
+    plan = Shot("x", seed=seed, variant=seed).plan(bundle)
+    assert (plan.seed, plan.variant) == (3, 3)
+    assert type(plan.seed) is int
+
+
+NTSC = {
+    "23.976": 24,
+    "23.98": 24,
+    "23.976023976": 24,
+    "29.97": 30,
+    "47.952": 48,
+    "59.94": 60,
+    "119.88": 120,
+    " 29.97003 ": 30,
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "fps"),
+    [
+        (24, Fraction(24)),
+        (np.int64(24), Fraction(24)),
+        ("24", Fraction(24)),
+        ("24.0", Fraction(24)),
+        ("12.5", Fraction(25, 2)),
+        ("23.97", Fraction(2397, 100)),
+        ("24000/1001", Fraction(24000, 1001)),
+        *((text, Fraction(whole * 1000, 1001)) for text, whole in NTSC.items()),
+    ],
+)
+def test_rate(bundle: Bundle, given: Any, fps: Fraction) -> None:
+    plan = Shot("x", fps=given).plan(bundle)
+    assert plan.fps == fps
+    assert {type(plan.fps.numerator), type(plan.fps.denominator)} == {int}
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"prompt": ""}, "The prompt is empty; say in words"),
     ({"prompt": " \u3000 "}, "The prompt is empty; say in words"),
     ({"prompt": "\u200b\u00ad \u2060\ufeff"}, "The prompt is empty; say in words"),
     ({"prompt": "\u2028\u2029"}, "The prompt is empty; say in words"),
-    ({"prompt": None}, "The prompt is empty; say in words"),
+    ({"prompt": None}, r"must be text \(str\), not NoneType; say in words"),
+    ({"prompt": b"a cube"}, r"must be text \(str\), not bytes; say in words"),
     ({"prompt": "x" * 2001}, "has 2,001 characters; shorten it to at most 2,000"),
     ({"prompt": "a\0b"}, r"U\+0000\) at place 2; write it as one line of plain text"),
     ({"prompt": "a\nb"}, r"U\+000A\) at place 2; write it as one line of plain text"),
@@ -86,6 +125,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seed": 10**5000}, "That seed cannot be used; choose a whole number"),
     ({"seed": 1.0}, "That seed cannot be used; choose a whole number"),
     ({"seed": True}, "That seed cannot be used; choose a whole number"),
+    ({"seed": np.True_}, "That seed cannot be used; choose a whole number"),
+    ({"seed": np.float64(1)}, "That seed cannot be used; choose a whole number"),
+    ({"seed": "1"}, "That seed cannot be used; choose a whole number"),
     ({"variant": -1}, "That variant cannot be used; choose a whole number"),
     ({"size": (8, 16)}, "does not make that size; choose 16x8 or 24x16"),
     ({"size": (0, 0)}, "does not make that size; choose 16x8 or 24x16"),
@@ -104,7 +146,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seconds": 0.1}, r"choose 1.125 \(9 frames\) or 0.625 \(5 frames\)"),
     ({"seconds": 1, "fps": Fraction(24)}, r"at 24 frames.*; choose 0.375 \(9 frames\)"),
     ({"seconds": 0}, "length in seconds cannot be used; choose a number above 0"),
-    ({"seconds": -1.0}, "length in seconds cannot be used; choose a number above 0"),
+    ({"seconds": -1.0}, r"cannot be used; choose a number above 0 and up to 86,400, such as 1.125"),
+    ({"seconds": -1.0, "fps": 24}, r"such as 0.375"),
     ({"seconds": float("nan")}, "length in seconds cannot be used; choose a number above 0"),
     ({"seconds": float("inf")}, "length in seconds cannot be used; choose a number above 0"),
     ({"seconds": 10**400}, "length in seconds cannot be used; choose a number above 0"),
@@ -114,7 +157,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"fps": Fraction(241)}, "frame rate cannot be used; choose a ratio above 0"),
     ({"fps": Fraction(23.976)}, "terms up to 1,000,000, such as .*24000, 1001"),
     ({"fps": Fraction(10**5000, 10**5000 - 1)}, "choose a ratio above 0"),
-    ({"fps": 23.976}, "choose a ratio above 0"),
+    ({"fps": 0}, "choose a ratio above 0"),
+    ({"fps": 10**5000}, "choose a ratio above 0"),
+    ({"fps": "fast"}, "choose a ratio above 0"),
+    ({"fps": "1000"}, "choose a ratio above 0 and up to 240"),
+    ({"fps": 23.976}, r'no exact number; choose .* the text "24000/1001"'),
+    ({"fps": 24.0}, r'no exact number; choose .* the text "24000/1001"'),
+    ({"fps": True}, r'no exact number; choose .* the text "24000/1001"'),
 ]
 
 

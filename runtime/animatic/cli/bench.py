@@ -111,7 +111,9 @@ def _time_clip(pipeline: Pipeline, prompt: str, timing: Timing) -> None:
 
 
 def _report(pipeline: Pipeline, timing: Timing, threads: int | None) -> dict[str, object]:
-    import onnxruntime
+    from animatic.engine.untracked import import_onnxruntime
+
+    onnxruntime = import_onnxruntime()
 
     from animatic import __version__
     from animatic.engine.cores import usable_cores

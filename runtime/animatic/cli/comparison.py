@@ -49,7 +49,7 @@ def same_pixels(first: Path, second: Path) -> bool:
 def _files(path: Path) -> list[Path]:
     """A file; the frames in a folder; or the numbered neighbours of a PNG or of a pattern."""
     if path.is_dir() or path.suffix.lower() == ".png":
-        from animatic.sinks.png import sequence
+        from animatic.sinks.numbering import sequence
 
         return sequence(path)
     return [path]

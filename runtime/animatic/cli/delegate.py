@@ -13,6 +13,7 @@ from typing import Final
 import click
 
 from animatic.errors import AnimaticError
+from animatic.extras import how_to_add
 
 __all__ = ["DelegatingGroup", "MissingExtraError"]
 
@@ -71,7 +72,7 @@ class _Delegate(click.Command):
         if self._entry is None:
             raise MissingExtraError(
                 f"`animatic {self.name}` is not part of this installation; "
-                f"pip install 'animatic[{self.name}]' brings it where your version has it."
+                f"{how_to_add(self.name or '')} brings it where your version has it."
             )
         ours = self._entry.module.partition(".")[0]
         try:
@@ -87,7 +88,7 @@ class _Delegate(click.Command):
                 raise
             raise MissingExtraError(
                 f"`animatic {self.name}` needs {missing}, which is not installed; "
-                f"pip install 'animatic[{self.name}]'"
+                f"{how_to_add(self.name or '')} brings it."
             ) from error
 
 

@@ -17,6 +17,7 @@ import click
 from animatic.cli.facts import shown
 from animatic.cli.machine import memory_gib, processor
 from animatic.cli.parameters import bundle_option, threads_option
+from animatic.cli.stopping import Stop, pass_stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,31 +33,68 @@ PROMPT = "a red truck drives left through a desert at sunset"
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="The same, on one line of JSON.")
 @click.pass_context
+@pass_stop
 def command(
-    context: click.Context, *, bundle: Path | None, threads: int | None, as_json: bool
+    stop: Stop,
+    context: click.Context,
+    *,
+    bundle: Path | None,
+    threads: int | None,
+    as_json: bool,
 ) -> None:
     """Check this installation by making a clip.
 
     The exit code is 1 where the inference fails.
     """
-    report: dict[str, dict[str, object]] = {
-        "machine": _machine(),
-        "onnxruntime": _onnxruntime(),
-        "inference": _inference(bundle, threads),
-        "encoders": _encoders(),
-        "cache": _cache(),
+    parts: dict[str, Callable[[], dict[str, object]]] = {
+        "machine": _machine,
+        "onnxruntime": _onnxruntime,
+        "inference": lambda: _inference(bundle, threads),
+        "encoders": _encoders,
+        "cache": _cache,
     }
+    report: dict[str, dict[str, object]] = {}
+    for name, part in parts.items():
+        report[name] = part()
+        stop.check()  # Ctrl-C while a library is imported looks like a library that is missing
     good = report["inference"]["ok"] is True
+    notes = _notes(report)
     if as_json:
-        click.echo(json.dumps({"ok": good, **report}, ensure_ascii=False))
+        click.echo(json.dumps({"ok": good, "notes": notes, **report}, ensure_ascii=False))
     else:
-        for part, facts in report.items():
-            click.echo(part)
-            for name, value in facts.items():
-                click.echo(f"  {name.replace('_', ' '):<18} {shown(value)}")
-        click.echo("all is well" if good else "no clip can be made; see inference above")
+        for name, facts in report.items():
+            click.echo(name)
+            for fact, value in facts.items():
+                click.echo(f"  {fact.replace('_', ' '):<18} {shown(value)}")
+        for note in notes:
+            click.echo(f"note: {note}")
+        click.echo(_summary(good=good, notes=len(notes)))
     if not good:
         context.exit(1)
+
+
+def _summary(*, good: bool, notes: int) -> str:
+    if not good:
+        return "no clip can be made; see inference above"
+    if notes:
+        return (
+            "clips can be made; see the note above"
+            if notes == 1
+            else (f"clips can be made; see the {notes} notes above")
+        )
+    return "all is well"
+
+
+def _notes(report: dict[str, dict[str, object]]) -> list[str]:
+    """What is not as it should be, and stops no clip."""
+    if report["cache"]["writable"] is True:
+        return []
+    note = (
+        f"the cache folder {report['cache']['folder']} cannot be written, so that engines for a "
+        "GPU start slowly every time; make it a folder that you may write to (on Linux, "
+        "XDG_CACHE_HOME names another)."
+    )
+    return [note]
 
 
 def _machine() -> dict[str, object]:
@@ -75,7 +113,9 @@ def _machine() -> dict[str, object]:
 
 def _onnxruntime() -> dict[str, object]:
     try:
-        import onnxruntime
+        from animatic.engine.untracked import import_onnxruntime
+
+        onnxruntime = import_onnxruntime()
     except ImportError as error:  # a wheel for another machine fails here, in many words
         return {"version": None, "error": str(error).partition("\n")[0]}
     return {
@@ -107,12 +147,14 @@ def _clip(bundle: Path | None, threads: int | None) -> dict[str, object]:
                 first = time.perf_counter()
             frames += 1
         done = time.perf_counter()
+        choice = pipeline.choice
     native = opened.bundle.geometry.fps
     rate = frames / (done - loaded)
     return {
         "ok": True,
         "bundle": f"{opened.bundle.name} {opened.bundle.version}",
         "sha256": opened.digest,
+        "played": None if choice is None else choice.reason,
         "load_seconds": round(loaded - start, 3),
         "first_frame_seconds": round(first - loaded, 3),
         "clip_seconds": round(done - loaded, 3),
@@ -155,9 +197,12 @@ def _has_webp() -> bool:
 
 
 def _cache() -> dict[str, object]:
+    """Where engines keep what they prepare for this GPU, and whether they can."""
     from platformdirs import user_cache_path
 
     folder = user_cache_path("animatic")
     # os.path: a parent that may not be entered counts as missing, and is no error here.
-    existing = next((p for p in (folder, *folder.parents) if os.path.isdir(p)), folder)  # noqa: PTH112
-    return {"folder": str(folder), "writable": os.access(existing, os.W_OK)}
+    existing = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
+    # A file in its place is no folder, whoever may write it.
+    writable = os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)  # noqa: PTH112
+    return {"folder": str(folder), "writable": writable}

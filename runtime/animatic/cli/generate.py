@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import logging
 import sys
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
 from animatic.cli.naming import DefaultName, default_names, named_targets
-from animatic.cli.parameters import bundle_option, rate, threads_option
+from animatic.cli.parameters import (
+    bundle_option,
+    device_option,
+    output_name,
+    precision_option,
+    rate,
+    threads_option,
+)
 from animatic.cli.parameters import size as parse_size
 from animatic.cli.progress import progress_bar
+from animatic.cli.stopping import Stop, pass_stop
+from animatic.errors import OutputError
 
 if TYPE_CHECKING:
-    from fractions import Fraction
-
+    from animatic.engine.choice import DeviceName
     from animatic.pipeline import Pipeline
-    from animatic.shot import Shot
+    from animatic.shot import Shot, ShotPlan
 
 __all__ = ["command"]
+
+_log = logging.getLogger(__name__)
+
+HALF_A_FRAME: Final = Fraction(1, 2)  # less is only how a length is written
 
 Target = Path | DefaultName | Literal["-"]
 
@@ -29,8 +43,9 @@ Target = Path | DefaultName | Literal["-"]
 @click.option(
     "-o",
     "--output",
+    callback=output_name,
     metavar="FILE",
-    help="Where to: .mp4, .mov, .webp, .gif, .rgb, a folder or name.%04d.png for a PNG sequence, "
+    help="Where to: .mp4, .mov, .webp, .gif, .rgb, a folder or name.####.png for a PNG sequence, "
     "or - for raw RGB24 on standard output. Without it, an MP4 here, named for the prompt.",
 )
 @bundle_option
@@ -47,8 +62,8 @@ Target = Path | DefaultName | Literal["-"]
     "--fps",
     callback=rate,
     metavar="R",
-    help="The rate at which the frames are played, such as 24 or 24000/1001; none is added or "
-    "dropped. Without it, the model's own.",
+    help="The rate at which the frames are played, such as 24 or 24000/1001, which is also what "
+    "23.976 means; none is added or dropped. Without it, the model's own.",
 )
 @click.option(
     "--variants",
@@ -57,10 +72,19 @@ Target = Path | DefaultName | Literal["-"]
     metavar="N",
     help="Make N different clips of the shot, in files that end in _v1, _v2, …",
 )
+@device_option
+@precision_option
+@click.option(
+    "--fallback",
+    is_flag=True,
+    help="If the GPU is lost in mid-clip, finish on the processor, as a preview.",
+)
 @threads_option
 @click.option("--force", is_flag=True, help="Replace a file of that name.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
+@pass_stop
 def command(  # noqa: PLR0913, one per option
+    stop: Stop,
     *,
     prompt: str,
     output: str | None,
@@ -71,6 +95,9 @@ def command(  # noqa: PLR0913, one per option
     frames: int | None,
     fps: Fraction | None,
     variants: int,
+    device: DeviceName,
+    precision: str | None,
+    fallback: bool,
     threads: int | None,
     force: bool,
     quiet: bool,
@@ -97,19 +124,27 @@ def command(  # noqa: PLR0913, one per option
         for variant in range(variants)
     ]
     # A shot that cannot be made is refused before the model is loaded, which takes a while.
-    shots[0].plan(open_bundle(bundle, verify=False).bundle)
+    plan = shots[0].plan(open_bundle(bundle, verify=False).bundle)
     targets: list[Target]
     if output is None:
         targets = [*default_names(prompt, seed, variants)]
     elif output == "-":
-        _refuse_terminal()
+        _check_standard_output()
         targets = ["-"]
     else:
         targets = [*named_targets(Path(output), variants, force=force)]
 
+    if seconds is not None:
+        _note_length(seconds, plan)
+
     from animatic.pipeline import Pipeline
 
-    with Pipeline.open(bundle, threads=threads) as pipeline:
+    with Pipeline.open(
+        bundle, device=device, precision=precision, threads=threads, fallback=fallback
+    ) as pipeline:
+        choice = pipeline.choice
+        if choice is not None and choice.is_fallback:
+            click.echo(f"animatic: {choice.reason}", err=True)
         for shot, target in zip(shots, targets, strict=True):
             if isinstance(target, DefaultName):
                 with target.hidden():
@@ -118,12 +153,13 @@ def command(  # noqa: PLR0913, one per option
                         shot,
                         target.unfinished,
                         str(target.first),
+                        stop,
                         overwrite=False,
                         quiet=quiet,
                     )
                     click.echo(target.publish())
                 continue
-            _render(pipeline, shot, target, str(target), overwrite=force, quiet=quiet)
+            _render(pipeline, shot, target, str(target), stop, overwrite=force, quiet=quiet)
             if target != "-":
                 click.echo(target)
 
@@ -133,6 +169,7 @@ def _render(
     shot: Shot,
     target: Path | Literal["-"],
     label: str,
+    stop: Stop,
     *,
     overwrite: bool,
     quiet: bool,
@@ -153,9 +190,27 @@ def _render(
         progress_bar(label, quiet=quiet) as on_progress,
     ):
         for frame in pipeline.generate(shot, on_progress=on_progress):
+            stop.check()
             sink.write(frame)
 
 
-def _refuse_terminal() -> None:
+def _note_length(seconds: float, plan: ShotPlan) -> None:
+    """Say where the clip's length is another than the one that was asked for."""
+    if abs(plan.frames - Fraction(seconds) * plan.fps) >= HALF_A_FRAME:
+        _log.warning(
+            "%g s is not a length that this model makes at %s frames per second: the clip is "
+            "%d frames, %.4g s.",
+            seconds,
+            plan.fps,
+            plan.frames,
+            float(plan.frames / plan.fps),
+        )
+
+
+def _check_standard_output() -> None:
+    if sys.stdout is None:
+        from animatic.sinks.raw import CLOSED
+
+        raise OutputError(CLOSED)
     if sys.stdout.isatty():
         raise click.UsageError("Raw frames are no text for a terminal; pipe them, or name a file.")

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from animatic.errors import OutputError
+from animatic.sinks.destination import check_place, kind_of
+from animatic.sinks.numbering import Numbering, as_pattern
 from animatic.sinks.pending import explained, flush_to_disk, place
-from animatic.sinks.png import as_pattern, occupied
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -97,13 +98,13 @@ def named_targets(output: Path, variants: int, *, force: bool) -> list[Path]:
     """The file that was asked for, or one per variant (``_v1`` …).
 
     Raises:
-        OutputError: one of them exists and ``force`` is not set.
+        OutputError: one of them exists and ``force`` is not set, or cannot be written anyway.
     """
-    with explained(output):
-        if output.suffix.lower() == ".png" and not output.is_dir():
-            output = as_pattern(output)
+    if kind_of(output) == "pattern":
+        output = as_pattern(output)
     targets = _variants(output, variants)
     for target in targets:
+        check_place(target)  # before --force is named, which would not help there
         if not force and _taken(target):
             raise OutputError(
                 f"{target} already exists; choose another name, or replace it with --force."
@@ -115,7 +116,9 @@ def _taken(target: Path) -> bool:
     with explained(target):
         if target.is_dir():
             return any(not entry.name.startswith(".") for entry in target.iterdir())
-        return target.exists() or (target.suffix.lower() == ".png" and bool(occupied(target)))
+        return target.exists() or (
+            target.suffix.lower() == ".png" and bool(Numbering.asked(target).occupied())
+        )
 
 
 def _variants(path: Path, variants: int) -> list[Path]:

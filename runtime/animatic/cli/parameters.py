@@ -1,4 +1,4 @@
-"""What several commands take: sizes, rates, a bundle, threads."""
+"""What several commands take: names of files, sizes, rates, a bundle, threads."""
 
 from __future__ import annotations
 
@@ -11,34 +11,69 @@ import click
 if TYPE_CHECKING:
     from fractions import Fraction
 
-__all__ = ["bundle_option", "rate", "size", "threads_option"]
+    from animatic.engine.choice import DeviceName
+
+__all__ = [
+    "bundle_option",
+    "device_of",
+    "device_option",
+    "output_name",
+    "precision_option",
+    "rate",
+    "size",
+    "threads_option",
+]
+
+# As animatic.engine.choice has them; that is imported only when a model is opened.
+DEVICES = ("auto", "cpu", "cuda", "tensorrt", "tensorrt_rtx", "onnxruntime-cuda")
+
+
+def device_of(backend: str) -> DeviceName:
+    """Name the device by which a backend is asked for again."""
+    names: dict[str, DeviceName] = {
+        "tensorrt": "tensorrt",
+        "tensorrt_rtx": "tensorrt_rtx",
+        "onnxruntime-cuda": "onnxruntime-cuda",
+    }
+    return names.get(backend, "cpu")
+
+
+def output_name(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> str | None:
+    """Refuse an empty name, which the system takes for the working folder."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("The name is empty; name a file such as clip.mp4, or a folder.")
+    return value
 
 
 def size(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> tuple[int, int] | None:
-    """Parse an option such as ``192x128`` to width and height in pixels."""
+    """Parse an option such as ``144x80`` to width and height in pixels."""
     if value is None:
         return None
     match = re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", value.strip().lower())
     if match is None:
-        raise click.BadParameter(f"{value!r} is not a size such as 192x128.")
+        raise click.BadParameter(f"{value!r} is not a size such as 144x80.")
     return int(match[1]), int(match[2])
 
 
 def rate(
     _context: click.Context, _parameter: click.Parameter, value: str | None
 ) -> Fraction | None:
-    """Parse an option such as ``24`` or ``24000/1001`` to frames per second."""
-    from animatic.geometry import parse_rate
+    """Parse an option such as ``24``, ``24000/1001`` or ``23.976`` to exact frames per second."""
+    from animatic.geometry import MAX_RATE, MAX_RATE_TERM
+    from animatic.shot import read_rate
 
     if value is None:
         return None
     try:
-        return parse_rate(value)
+        return read_rate(value)
     except ValueError as error:
         raise click.BadParameter(
-            f"{value!r} is not a frame rate such as 24 or 24000/1001."
+            f"{value!r} is not a frame rate such as 24 or 24000/1001, above 0 and up to {MAX_RATE} "
+            f"with terms up to {MAX_RATE_TERM:,}."
         ) from error
 
 
@@ -53,4 +88,19 @@ threads_option = click.option(
     type=click.IntRange(min=1),
     metavar="N",
     help="Threads for inference; without it, every core this process may use.",
+)
+
+device_option = click.option(
+    "--device",
+    type=click.Choice(DEVICES),
+    default="auto",
+    show_default=True,
+    help="What plays the model; auto is the best that works here, anything else that or an error.",
+)
+
+precision_option = click.option(
+    "--precision",
+    metavar="P",
+    help="What to compute in (fp16, int8, …), where the bundle has such graphs or engines; without "
+    "it, what suits the device.",
 )

@@ -17,7 +17,7 @@ __all__ = ["progress_bar"]
 @contextlib.contextmanager
 def progress_bar(label: str, *, quiet: bool) -> Iterator[Callable[[Progress], None] | None]:
     """Give what ``Pipeline.generate`` calls with its progress, or None where nobody looks."""
-    if quiet or not sys.stderr.isatty():
+    if quiet or sys.stderr is None or not sys.stderr.isatty():
         yield None
         return
     from rich.console import Console

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from animatic.cli.naming import named_targets
-from animatic.cli.parameters import bundle_option, threads_option
+from animatic.cli.parameters import bundle_option, device_of, output_name, threads_option
 from animatic.cli.progress import progress_bar
+from animatic.cli.stopping import Stop, pass_stop
 
 if TYPE_CHECKING:
     from animatic.record import GenerationRecord
@@ -25,6 +26,7 @@ __all__ = ["command"]
 @click.option(
     "-o",
     "--output",
+    callback=output_name,
     metavar="FILE",
     help="Keep the new clip here, in any format that generate writes; without it, only compare.",
 )
@@ -33,7 +35,9 @@ __all__ = ["command"]
 @click.option("--force", is_flag=True, help="Replace a file of that name.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @click.pass_context
+@pass_stop
 def command(
+    stop: Stop,
     context: click.Context,
     *,
     file: Path,
@@ -51,6 +55,7 @@ def command(
     from animatic.errors import BundleError
     from animatic.pipeline import Pipeline
     from animatic.sinks import read_record
+    from animatic.sinks.numbering import check_whole
     from animatic.store import open_bundle
 
     if output == "-":
@@ -63,11 +68,18 @@ def command(
             f"and this is {opened.bundle.name} {opened.digest[:12]}; name the one that made it "
             "with --bundle."
         )
+    if file.is_dir() or file.suffix.lower() == ".png":
+        check_whole(file, record.frames)
     shot = record.shot()
     kept = named_targets(Path(output), 1, force=force) if output is not None else []
     with (
         tempfile.TemporaryDirectory(prefix="animatic-") as scratch,
-        Pipeline.open(bundle, threads=threads) as pipeline,
+        Pipeline.open(
+            bundle,
+            device=device_of(record.backend),
+            precision=record.precision or None,
+            threads=threads,
+        ) as pipeline,
     ):
         again = Path(scratch) / ("again" + ("" if file.is_dir() else file.suffix))
         with contextlib.ExitStack() as stack:
@@ -77,6 +89,7 @@ def command(
             ]
             on_progress = stack.enter_context(progress_bar(str(file), quiet=quiet))
             for frame in pipeline.generate(shot, on_progress=on_progress):
+                stop.check()
                 for sink in sinks:
                     sink.write(frame)
         verdict: Literal["bytes", "pixels", "different"]

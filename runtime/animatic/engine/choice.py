@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal, get_args
 
 from animatic.engine.onnxruntime import OnnxRuntimeEngine
+from animatic.engine.untracked import import_onnxruntime
 from animatic.errors import BundleIntegrityError, EngineError, TargetError
 from animatic.fingerprint import fresh
 from animatic.store import verify_files
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animatic.bundle import Bundle, EngineEntry, GraphSpec, Role
-    from animatic.detect import Detection
+    from animatic.detect import Device
     from animatic.engine.protocol import Engine
     from animatic.store import OpenBundle
+    from animatic.targets import Target
 
 __all__ = ["ROLES", "Choice", "DeviceName", "choose"]
 
@@ -138,11 +140,11 @@ def _nothing_better(wish: _Wish, backend: str) -> str:
 
 
 def _by_tensorrt(wish: _Wish) -> _Attempt:
-    from animatic.detect import detect_target
+    from animatic.detect import detect_device
     from animatic.engine.cuda import find_devices
 
     find_devices()  # says why there is no GPU in the words of someone who wants to render
-    machine = detect_target()
+    machine = detect_device()
     failed: EngineError | BundleIntegrityError | None = None
     for precision, entries in _sets(wish, machine):
         try:
@@ -151,38 +153,46 @@ def _by_tensorrt(wish: _Wish) -> _Attempt:
             failed = failed or error
             continue
         first = next(iter(entries.values()))
-        what = f"{first.backend} {first.backend_version} on {machine.device}, {precision}"
+        what = f"{first.backend} {first.backend_version} on {machine.name}, {precision}"
         return engines, first.backend, what
     if failed is not None:
         raise failed
     kind = f"{wish.precision} engines" if wish.precision else "engines"
     if wish.device.startswith("tensorrt"):
         kind = f"{kind} of {wish.device}"
-    name = machine.target.name
+    target = next((t.name for t in _targets(machine)), "auto")
     raise EngineError(
-        f"The bundle {wish.bundle.name} has no complete set of {kind} for {name} "
-        f"({machine.device}); run `animatic build {wish.opened.root} --target {name}`."
+        f"The bundle {wish.bundle.name} has no complete set of {kind} for {machine.name}; run "
+        f"`animatic build {wish.opened.root} --target {target}`."
     )
 
 
-def _sets(wish: _Wish, machine: Detection) -> Iterator[tuple[str, dict[Role, EngineEntry]]]:
+def _targets(machine: Device) -> list[Target]:
+    """The targets whose engines run on this machine: its own first, then its likes."""
+    from animatic.targets import find_target, targets_like
+
+    likes = [find_target(name) for name in targets_like(machine.compute_capability)]
+    return sorted(likes, key=lambda target: not target.fits(machine.name))
+
+
+def _sets(wish: _Wish, machine: Device) -> Iterator[tuple[str, dict[Role, EngineEntry]]]:
     """Complete sets of engines for this machine with their precision, best first."""
-    target = machine.target
-    precisions = (target.default_precision, *target.precisions)
-    for precision in (wish.precision,) if wish.precision else dict.fromkeys(precisions):
-        for backend in dict.fromkeys(entry.name for entry in target.backends):
-            if wish.device.startswith("tensorrt") and backend != wish.device:
-                continue
-            entries = {
-                role: entry
-                for role in ROLES
-                for entry in wish.bundle.engines
-                if (entry.role, entry.target, entry.backend) == (role, target.name, backend)
-                and entry.precision == _typed(wish.bundle, role, (precision, "fp16", "bf16"))
-            }
-            named = {entry.precision for entry in entries.values()}
-            if len(entries) == len(ROLES) and precision in named:
-                yield precision, entries
+    for target in _targets(machine):
+        precisions = (target.default_precision, *target.precisions)
+        for precision in (wish.precision,) if wish.precision else dict.fromkeys(precisions):
+            for backend in dict.fromkeys(entry.name for entry in target.backends):
+                if wish.device.startswith("tensorrt") and backend != wish.device:
+                    continue
+                entries = {
+                    role: entry
+                    for role in ROLES
+                    for entry in wish.bundle.engines
+                    if (entry.role, entry.target, entry.backend) == (role, target.name, backend)
+                    and entry.precision == _typed(wish.bundle, role, (precision, "fp16", "bf16"))
+                }
+                named = {entry.precision for entry in entries.values()}
+                if len(entries) == len(ROLES) and precision in named:
+                    yield precision, entries
 
 
 def _open(wish: _Wish, precision: str, entries: Mapping[Role, EngineEntry]) -> dict[Role, Engine]:
@@ -207,7 +217,7 @@ def _open(wish: _Wish, precision: str, entries: Mapping[Role, EngineEntry]) -> d
 
 
 def _by_onnxruntime_cuda(wish: _Wish) -> _Attempt:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     from animatic.engine.onnxruntime_cuda import OnnxRuntimeCudaEngine
 
@@ -226,7 +236,7 @@ def _by_onnxruntime_cuda(wish: _Wish) -> _Attempt:
 
 
 def _on_processor(wish: _Wish) -> _Attempt:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     references = {wish.bundle.graph(role).precision for role in ROLES}
     if wish.precision in {None, "fp32", *references}:
@@ -252,7 +262,7 @@ def _on_processor(wish: _Wish) -> _Attempt:
 
 
 def _onnxruntime_has_cuda() -> bool:
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 

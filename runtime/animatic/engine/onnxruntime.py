@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from animatic.engine.contract import GraphInputs
 from animatic.engine.cores import usable_cores
+from animatic.engine.untracked import import_onnxruntime
 from animatic.errors import EngineError
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy as np
-    import onnxruntime
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
     from animatic.bundle import GraphSpec, TensorSpec
     from animatic.engine.protocol import Tensors
@@ -54,7 +55,7 @@ class OnnxRuntimeEngine:
         EngineError if the file is missing, is not a graph, or is not the graph that the spec
         describes.
         """
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         if threads is not None and threads < 1:
             raise EngineError("A graph cannot run on fewer than one thread; ask for at least 1.")
@@ -78,9 +79,7 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         options.use_deterministic_compute = True
         provider = ("CPUExecutionProvider", dict[str, str]())
-        self._session: onnxruntime.InferenceSession | None = load_session(
-            graph_path, spec, options, [provider]
-        )
+        self._session: InferenceSession | None = load_session(graph_path, spec, options, [provider])
         self._output_names = [tensor.name for tensor in spec.outputs]
         _log.debug("loaded %s on %d threads", graph_path, self.threads)
 
@@ -110,14 +109,14 @@ class OnnxRuntimeEngine:
 def load_session(
     path: Path,
     spec: GraphSpec,
-    options: onnxruntime.SessionOptions,
+    options: SessionOptions,
     providers: Sequence[tuple[str, Mapping[str, str]]],
-) -> onnxruntime.InferenceSession:
+) -> InferenceSession:
     """Load a graph for the first of the providers that takes it, and hold it to its spec.
 
     EngineError as for `OnnxRuntimeEngine`.
     """
-    import onnxruntime
+    onnxruntime = import_onnxruntime()
 
     options.log_severity_level = _SEVERITY_ERROR
     try:
@@ -149,7 +148,7 @@ def load_session(
 
 
 def _check_declared(
-    name: str, side: str, actual: Sequence[onnxruntime.NodeArg], declared: Sequence[TensorSpec]
+    name: str, side: str, actual: Sequence[NodeArg], declared: Sequence[TensorSpec]
 ) -> None:
     """Refuse a graph that is not the one of bundle.json: names, dtypes, ranks, sizes."""
     found = {node.name: (_DTYPES.get(node.type, node.type), node.shape) for node in actual}

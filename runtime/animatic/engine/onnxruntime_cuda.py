@@ -21,6 +21,7 @@ from animatic.engine.contract import InputCheck
 from animatic.engine.cuda import LOST
 from animatic.engine.onnxruntime import load_session
 from animatic.engine.states import PingPong
+from animatic.engine.untracked import import_onnxruntime
 from animatic.errors import DeviceLostError, EngineError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ class OnnxRuntimeCudaEngine:
         self._session = None
 
     def _load(self, path: Path) -> onnxruntime.InferenceSession:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         if self.PROVIDER not in onnxruntime.get_available_providers():
             raise EngineError(f"The installed onnxruntime {_WITHOUT}")
@@ -143,7 +144,7 @@ class OnnxRuntimeCudaEngine:
 
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
         """Open a session that captures CUDA graphs, or one that does not where it refuses to."""
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         options = onnxruntime.SessionOptions()
         options.use_deterministic_compute = True
@@ -207,7 +208,7 @@ class OnnxRuntimeCudaEngine:
     def _go(
         self, session: onnxruntime.InferenceSession, slot: _Slot
     ) -> dict[str, onnxruntime.OrtValue]:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         options = onnxruntime.RunOptions()
         if self._captures:
@@ -226,7 +227,7 @@ class OnnxRuntimeCudaEngine:
         return outputs
 
     def _value(self, shape: Shape, dtype: str) -> onnxruntime.OrtValue:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
 
         return onnxruntime.OrtValue.ortvalue_from_shape_and_type(
             list(shape), np.dtype(dtype).type, self.DEVICE, 0

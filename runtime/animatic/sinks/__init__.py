@@ -6,7 +6,7 @@
 ``clip.mp4``, ``.mov``    H.264, BT.709, tagged
 ``clip.webp``, ``.gif``   animation, looping
 ``clip/``, ``clip``       folder with a PNG sequence ``clip.1001.png`` …
-``clip.%04d.png``         PNG sequence inside a folder that exists
+``clip.%04d.png``         PNG sequence inside a folder that exists; so is ``clip.####.png``
 ``-``, ``clip.rgb``       raw RGB24
 ========================  ==================================================
 
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 from animatic.errors import OutputError
 from animatic.sinks import animation, mp4, png, raw
-from animatic.sinks.pending import explained
+from animatic.sinks.destination import kind_of
 from animatic.sinks.protocol import Sink
 
 if TYPE_CHECKING:
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 __all__ = ["STDOUT", "Sink", "open_sink", "read_record"]
 
 STDOUT: Final = "-"
-_OFFERED: Final = "use .mp4, .mov, .webp, .gif, .png, .rgb, a folder or - for a pipe"
 
 
 @contextlib.contextmanager
@@ -82,27 +81,25 @@ def _sink(
     if path == STDOUT:
         return raw.RawPipeSink(width=width, height=height)
     place = Path(path)
-    with explained(place):
-        folder = place.is_dir() or not place.suffix
-    if folder:
-        return png.PngFolderSink(place, size=(width, height), record=record, overwrite=overwrite)
-    match place.suffix.lower():
-        case ".mp4" | ".mov":
+    match kind_of(place):
+        case "film":
             return mp4.Mp4Sink(
                 place, width=width, height=height, fps=fps, record=record, overwrite=overwrite
             )
-        case ".webp" | ".gif":
+        case "animation":
             return animation.AnimationSink(
                 place, width=width, height=height, fps=fps, record=record, overwrite=overwrite
             )
-        case ".png":
+        case "folder":
+            return png.PngFolderSink(
+                place, size=(width, height), record=record, overwrite=overwrite
+            )
+        case "pattern":
             return png.PngPatternSink(
                 place, size=(width, height), record=record, overwrite=overwrite
             )
-        case ".rgb":
+        case "raw":
             return raw.RawFileSink(place, width=width, height=height, overwrite=overwrite)
-        case suffix:
-            raise OutputError(f"Animatic does not write {suffix} files; {_OFFERED}.")
 
 
 def read_record(path: Path) -> GenerationRecord:

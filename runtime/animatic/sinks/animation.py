@@ -87,22 +87,23 @@ class AnimationSink:
 
     def close(self) -> None:
         """Encode and publish."""
-        import imageio.v3 as iio
+        from PIL import Image
 
         target = self._pending.target
         if not self._frames:
             raise OutputError(f"No frame was made for {target}.")
         durations = ticks(len(self._frames), self._fps, TICKS_PER_SECOND[self._suffix])
         milliseconds = [tick * 1000 // TICKS_PER_SECOND[self._suffix] for tick in durations]
-        # imageio is handed an open file: with a path it would judge by the temporary's suffix.
+        first, *rest = map(Image.fromarray, self._frames)
         with explained(target), self._pending.path.open("wb") as file:
-            iio.imwrite(
+            # The format is named, because the unfinished file has another suffix.
+            first.save(
                 file,
-                self._frames,
-                plugin="pillow",
-                extension=self._suffix,
+                format=self._suffix.removeprefix("."),
+                save_all=bool(rest),
+                append_images=rest,
                 # Pillow takes no list for a GIF of one frame.
-                duration=milliseconds if len(milliseconds) > 1 else milliseconds[0],
+                duration=milliseconds if rest else milliseconds[0],
                 loop=0,
                 quality=WEBP_QUALITY,
                 method=4,

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["Pending", "explain", "explained", "flush_to_disk", "place"]
+__all__ = [
+    "Pending",
+    "check_parent",
+    "check_replaceable",
+    "explain",
+    "explained",
+    "flush_to_disk",
+    "place",
+]
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _FORBIDDEN: Final = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
@@ -78,6 +86,25 @@ def explained(path: Path) -> Iterator[None]:
         raise explain(error, path) from error
 
 
+def check_parent(target: Path) -> None:
+    """Refuse a target in a folder that is not there (:class:`OutputError`)."""
+    with explained(target):
+        if not target.parent.is_dir():
+            raise OutputError(
+                f"The folder {target.parent} does not exist; create it, or choose another."
+            )
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse a device or a pipe (:class:`OutputError`): a rename would put a file in its place."""
+    with explained(target):
+        if target.exists() and not (target.is_file() or target.is_dir()):
+            raise OutputError(
+                f"{target} is a device or a pipe; choose a file name, or give - and "
+                "redirect standard output."
+            )
+
+
 class Pending:
     """The unfinished form of ``target``: a hidden name in the same folder.
 
@@ -102,11 +129,8 @@ class Pending:
                 replaced.
         """
         target = self.target
+        check_parent(target)
         with explained(target):
-            if not target.parent.is_dir():
-                raise OutputError(
-                    f"The folder {target.parent} does not exist; create it, or choose another."
-                )
             self.check_target()
             if self._folder:
                 self.path.mkdir()
@@ -122,12 +146,7 @@ class Pending:
         with explained(self.target):
             if self.target.is_dir():
                 raise OutputError(f"{self.target} is a folder; choose a file name.")
-            # A rename would put a file in the place of a device or a pipe.
-            if self.target.exists() and not self.target.is_file():
-                raise OutputError(
-                    f"{self.target} is a device or a pipe; choose a file name, or give - and "
-                    "redirect standard output."
-                )
+            check_replaceable(self.target)
             if not self._overwrite and os.path.lexists(self.target):
                 raise OutputError(f"{self.target} already exists; choose another name.")
 

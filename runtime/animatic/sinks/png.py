@@ -2,56 +2,43 @@
 
 Two targets: a folder (``takes/lorry`` holds ``lorry.1001.png`` …), which appears whole or not at
 all, and a pattern (``takes/lorry.%04d.png``) inside a folder that exists already, whose files are
-renamed into place one by one when all of them are complete. Frames start at 1001, as film and VFX
-count them: it leaves room for handles in front.
+renamed into place one by one when all of them are complete.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
-import os
-import re
 import shutil
-from pathlib import Path
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from animatic.errors import OutputError
+from animatic.sinks.numbering import FIRST_FRAME, Numbering, frames_in, sequence
 from animatic.sinks.pending import Pending, explained, flush_to_disk, place
 from animatic.sinks.protocol import check_pixels
 from animatic.sinks.stamp import ascii_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from animatic.frame import Frame
     from animatic.record import GenerationRecord
 
-__all__ = [
-    "FIRST_FRAME",
-    "RECORD_KEY",
-    "PngFolderSink",
-    "PngPatternSink",
-    "as_pattern",
-    "occupied",
-    "read_text",
-    "sequence",
-]
+__all__ = ["PngFolderSink", "PngPatternSink", "check_folder", "check_pattern", "read_text"]
 
-FIRST_FRAME: Final = 1001
 RECORD_KEY: Final = "animatic"  # the tEXt chunk's keyword
-_PLACE: Final = re.compile(r"(?<!%)%0(\d)d")
-_FRAME_FILE: Final = re.compile(r"(?!\.).*\.\d{4,}\.png", re.IGNORECASE)
 
 
 class _Frames:
-    """Writes numbered PNG files into one folder."""
+    """Writes numbered PNG files."""
 
     def __init__(
-        self, folder: Path, pattern: str, *, size: tuple[int, int], record: GenerationRecord | None
+        self, numbering: Numbering, *, size: tuple[int, int], record: GenerationRecord | None
     ) -> None:
         from PIL.PngImagePlugin import PngInfo
 
         self.names: list[str] = []
-        self._folder, self._pattern = folder, pattern
+        self._numbering = numbering
         self._width, self._height = size
         self._chunks = PngInfo()
         if record is not None:
@@ -62,13 +49,11 @@ class _Frames:
         from PIL import Image
 
         check_pixels(frame, self._width, self._height)
-        name = self._pattern % (FIRST_FRAME + len(self.names))
+        file = self._numbering.file(FIRST_FRAME + len(self.names))
         with explained(target):
-            Image.fromarray(frame.pixels).save(
-                self._folder / name, format="PNG", pnginfo=self._chunks
-            )
-            flush_to_disk(self._folder / name)
-        self.names.append(name)
+            Image.fromarray(frame.pixels).save(file, format="PNG", pnginfo=self._chunks)
+            flush_to_disk(file)
+        self.names.append(file.name)
 
 
 class PngFolderSink:
@@ -89,9 +74,8 @@ class PngFolderSink:
     ) -> None:
         self._overwrite = overwrite
         self._pending = Pending(folder, overwrite=overwrite, folder=True)
-        # A per cent sign in the folder's name is no placeholder.
-        pattern = folder.name.replace("%", "%%") + ".%04d.png"
-        self._frames = _Frames(self._pending.path, pattern, size=size, record=record)
+        numbering = Numbering.in_folder(self._pending.path, folder.name)
+        self._frames = _Frames(numbering, size=size, record=record)
 
     def start(self) -> None:
         """Make the unfinished folder."""
@@ -135,32 +119,15 @@ class PngFolderSink:
         self._pending.discard()
 
     def _check(self, folder: Path) -> None:
-        with explained(folder):
-            if not folder.exists():
-                return
-            if not folder.is_dir():
-                raise OutputError(f"{folder} is a file; choose another name for the folder.")
-            entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
-            if not entries:
-                return
-            ours = (
-                _FRAME_FILE.fullmatch(entries[0].name) is not None
-                and entries == occupied(_pattern_of(entries[0]))
-                and all(map(_is_ours, entries))
-            )
-        if not ours:
-            raise OutputError(
-                f"The folder {folder} holds other files; choose a new or an empty folder."
-            )
-        if not self._overwrite:
+        if check_folder(folder) and not self._overwrite:
             raise OutputError(f"{folder} already holds a sequence; choose another folder.")
 
 
 class PngPatternSink:
     """Writes ``name.%04d.png`` into a folder that exists.
 
-    The frames are made in a hidden folder beside and renamed at the end. What follows them from an
-    earlier, longer sequence of ours is removed, so that no clip ends in frames of another.
+    The frames are made in a hidden folder beside and renamed at the end. Every other frame
+    of ours under that pattern is removed, so that no clip ends in frames of another.
 
     Raises:
         OutputError: more than one place for the frame number.
@@ -174,25 +141,23 @@ class PngPatternSink:
         record: GenerationRecord | None,
         overwrite: bool,
     ) -> None:
-        pattern = as_pattern(pattern)
-        self._target = pattern
+        self._numbering = numbering = Numbering.asked(pattern)
+        self._target = numbering.pattern
         self._overwrite = overwrite
-        self._pending = Pending(pattern, overwrite=overwrite, folder=True)
-        self._frames = _Frames(self._pending.path, pattern.name, size=size, record=record)
+        self._pending = Pending(self._target, overwrite=overwrite, folder=True)
+        beside = replace(numbering, folder=self._pending.path)
+        self._frames = _Frames(beside, size=size, record=record)
 
     def start(self) -> None:
         """Make the hidden folder."""
-        with explained(self._target):
-            self._check()
+        self._check()
         self._pending.start()
 
-    def _check(self) -> None:
-        there = occupied(self._target)
+    def _check(self) -> list[Path]:
+        there = check_pattern(self._numbering)
         if there and not self._overwrite:
             raise OutputError(f"{there[0]} already exists; choose another name.")
-        for file in there:  # nothing of ours, and not to be lost for the sake of a frame
-            if file.is_dir():
-                raise OutputError(f"{file} is a folder; move it away, or choose another name.")
+        return there
 
     def _final(self, name: str) -> Path:
         return self._target.parent / name
@@ -209,12 +174,12 @@ class PngPatternSink:
         old = self._pending.path / "old"
         try:
             with explained(self._target):
-                self._check()
+                there = self._check()
                 old.mkdir()
                 finals = [self._final(name) for name in self._frames.names]
-                stale = [file for file in sequence(self._target)[len(finals) :] if _is_ours(file)]
-                for file in [*filter(os.path.lexists, finals), *stale]:
-                    file.replace(old / file.name)
+                for file in there:
+                    if file in finals or _is_ours(file):
+                        file.replace(old / file.name)
                 for final in finals:
                     place(self._pending.path / final.name, final, overwrite=self._overwrite)
                     placed.append(final)
@@ -234,21 +199,48 @@ class PngPatternSink:
         self._pending.discard()
 
 
-def as_pattern(path: Path) -> Path:
-    """The pattern that ``path`` stands for: itself, or ``lorry.%04d.png`` for ``lorry.png``.
+def check_folder(folder: Path) -> bool:
+    """Whether a sequence of ours lies there already, and nothing else.
 
     Raises:
-        OutputError: two placeholders, or a per cent sign that belongs to none.
+        OutputError: something else is there, which is not ours to replace.
     """
-    if "%" not in path.name:  # one PNG cannot hold a clip; it names the sequence
-        return path.with_name(f"{path.stem}.%04d{path.suffix}")
-    rest = _PLACE.sub("", path.name, count=1).replace("%%", "")
-    if "%" in rest or not _PLACE.search(path.name):
-        raise OutputError(
-            f"{path.name} needs exactly one place such as %04d for the frame number; "
-            "write it as name.%04d.png."
+    with explained(folder):
+        if not folder.exists():
+            return False
+        if not folder.is_dir():
+            raise OutputError(
+                f"{folder} is a file, and a name without a suffix makes a folder of frames; add a "
+                "suffix such as .mp4, or give - for standard output."
+            )
+        entries = sorted(e for e in folder.iterdir() if not e.name.startswith("."))
+        if not entries:
+            return False
+        numbering = Numbering.of_frame(entries[0])
+        ours = (
+            numbering is not None
+            and set(entries) == set(frames_in(folder)) == set(numbering.occupied())
+            and all(map(_is_ours, entries))
         )
-    return path
+    if not ours:
+        raise OutputError(
+            f"The folder {folder} holds other files; choose a new or an empty folder."
+        )
+    return True
+
+
+def check_pattern(numbering: Numbering) -> list[Path]:
+    """What lies where a sequence may go.
+
+    Raises:
+        OutputError: one of them is a folder.
+    """
+    with explained(numbering.pattern):
+        there = numbering.occupied()
+        for file in there:  # nothing of ours, and not to be lost for the sake of a frame
+            if file.is_dir():
+                raise OutputError(f"{file} is a folder; move it away, or choose another name.")
+    return there
 
 
 def read_text(path: Path) -> str | None:
@@ -258,7 +250,13 @@ def read_text(path: Path) -> str | None:
         OutputError: there is no such picture, or it cannot be read.
     """
     try:
-        return _text_in(_first_frame(path))
+        files = sequence(path)
+        if not files and not path.is_dir():
+            files = Numbering.asked(path).occupied()  # its first frame may be missing
+        if not files:
+            raise OutputError(f"There is no PNG sequence at {path}; check its name.")
+        # Of one file where one was named; somebody else's picture may come before our first.
+        return next(filter(None, map(_text_in, [path] if path.is_file() else files)), None)
     except OSError as error:  # Pillow's UnidentifiedImageError is one
         raise OutputError(f"{path} cannot be read as a picture: {error}.") from error
 
@@ -271,54 +269,8 @@ def _text_in(file: Path) -> str | None:
     return text if isinstance(text, str) else None
 
 
-def occupied(pattern: Path) -> list[Path]:
-    """Whatever lies where the frames of a pattern may go, in order, whichever numbers it has.
-
-    Raises:
-        OutputError: ``pattern`` is none; see :func:`as_pattern`.
-        OSError: its folder cannot be read.
-    """
-    pattern = as_pattern(pattern)
-    before, digits, after = _PLACE.split(pattern.name)
-    name = re.compile(
-        re.escape(before.replace("%%", "%"))
-        + rf"\d{{{max(1, int(digits))},}}"
-        + re.escape(after.replace("%%", "%"))
-    )
-    try:
-        return sorted(entry for entry in pattern.parent.iterdir() if name.fullmatch(entry.name))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-
-
-def sequence(path: Path) -> list[Path]:
-    """The files of a sequence in order; none where there is none.
-
-    ``path`` is the folder, the pattern, or one of the frames (``lorry.1001.png``).
-    """
-    if path.is_dir():
-        return sorted(entry for entry in path.iterdir() if _FRAME_FILE.fullmatch(entry.name))
-    pattern = (_pattern_of(path) if path.exists() else as_pattern(path)).name
-    if not _PLACE.search(pattern):
-        return [path]
-    files = (path.with_name(pattern % number) for number in itertools.count(FIRST_FRAME))
-    return list(itertools.takewhile(Path.exists, files))
-
-
-def _pattern_of(frame: Path) -> Path:
-    """The pattern that ``lorry.1001.png`` belongs to; the name itself where it has no number."""
-    return frame.with_name(re.sub(r"\.\d{4,}(\.\w+)$", r".%04d\1", frame.name.replace("%", "%%")))
-
-
 def _is_ours(frame: Path) -> bool:
     try:
         return bool(_text_in(frame))  # of this very file, whatever its neighbours hold
     except (OSError, SyntaxError):  # no picture at all, in Pillow's two words
         return False
-
-
-def _first_frame(path: Path) -> Path:
-    files = sequence(path)
-    if not files:
-        raise OutputError(f"There is no PNG sequence at {path}; check its name.")
-    return files[0]

@@ -1,23 +1,26 @@
 """Raw RGB24: ``frames * height * width * 3`` bytes, nothing else, for a pipe or a file.
 
-``animatic generate … -o - | ffmpeg -f rawvideo -pix_fmt rgb24 -s 192x128 -r 8 -i - …``
+``animatic generate … -o - | ffmpeg -f rawvideo -pix_fmt rgb24 -s 144x80 -r 8 -i - …``
 """
 
 from __future__ import annotations
 
 import contextlib
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from animatic.errors import OutputError
-from animatic.sinks.pending import Pending, explain, explained
+from animatic.sinks.pending import Pending, explained
 from animatic.sinks.protocol import check_pixels
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from animatic.frame import Frame
 
-__all__ = ["RawFileSink", "RawPipeSink"]
+__all__ = ["CLOSED", "RawFileSink", "RawPipeSink"]
+
+CLOSED: Final = "Standard output is closed; redirect it to a file or a pipe, or name a file."
 
 
 class RawFileSink:
@@ -67,12 +70,16 @@ class RawPipeSink:
     caller to end quietly. What has been written cannot be taken back.
 
     Raises:
-        OutputError: the stream is a file on a full disk.
+        OutputError: standard output is closed, or is a file on a full disk.
     """
 
     def __init__(self, *, width: int, height: int, stream: BinaryIO | None = None) -> None:
         self._width, self._height = width, height
-        self._stream = sys.stdout.buffer if stream is None else stream
+        if stream is None:
+            if sys.stdout is None:  # as Python says that it was closed
+                raise OutputError(CLOSED)
+            stream = sys.stdout.buffer
+        self._stream = stream
 
     def start(self) -> None:
         """Do nothing: the stream is open already."""
@@ -86,7 +93,10 @@ class RawPipeSink:
         except BrokenPipeError:
             raise
         except OSError as error:
-            raise explain(error, Path("-")) from error
+            raise OutputError(
+                f"Standard output cannot be written ({error.strerror or error}); free some space "
+                "or write elsewhere."
+            ) from error
 
     def close(self) -> None:
         """Leave the stream open: whoever opened it closes it."""
