@@ -205,7 +205,7 @@ def test_the_first_backend_that_can_build_here_is_chosen() -> None:
             None,
             (
                 r"tensorrt_rtx 0\.9\.1 is here and rtx-40 takes tensorrt_rtx>=1\.0.*; "
-                r"pip install .*\[build\].* then animatic build B --target rtx-40\.$"
+                r"`pip install .*\[build\].* then animatic build B --target rtx-40\.$"
             ),
         ),
         ("rtx-40", {}, "tensorrt_rtx", r"tensorrt_rtx cannot be imported here .*\[build\]"),
