@@ -3,8 +3,10 @@
 It meets the other floors only through the bundle. Real activations are captured through the
 runtime's own pipeline, at every sampler step; what they say decides how layers are smoothed, where
 tensors are clipped and which layers stay as they are; QuantizeLinear and DequantizeLinear pairs go
-into the graph, and a report says what every layer lost. A compiler that is told to obey types has
-then nothing left to decide, so the accuracy measured here is that of any engine built from it.
+into the graph, and a report says what every layer lost. A compiler that is told to obey types then
+quantises the same tensors in the same way. The accuracy measured here is an estimate of an engine's
+all the same: ONNX Runtime on x86 computes float16 layers in float32 and leaves out casts between
+them, so that not all of the rounding is there, and every compiler sums and fuses in its own way.
 
 It may import :mod:`animatic` and nothing else of ours (:mod:`animatic_engines` is its peer), and
 needs onnx beside the runtime, not torch. Nothing here knows any model by name.

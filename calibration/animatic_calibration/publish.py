@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 import msgspec
 import onnx
 
 from animatic.bundle import FileRef
 from animatic.errors import OutputError
+from animatic.lock import locked
 from animatic.store import open_bundle, sha256_file, write_bundle
 from animatic_calibration.errors import CalibrationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from onnx import ModelProto
@@ -28,10 +30,14 @@ if TYPE_CHECKING:
     from animatic.bundle import Bundle, GraphSpec, Role
     from animatic.store import OpenBundle
 
-__all__ = ["publish", "report_path", "save_graph", "save_report", "workplace"]
+__all__ = ["SOURCE", "publish", "report_path", "save_graph", "save_report", "workplace"]
+
+SOURCE: Final = "fp16"
+"""The precision of the graphs that are quantised."""
 
 _ONE_FILE: Final = 1 << 30  # bytes; protobuf holds less than 2 GiB
 _REPORTS: Final = "calibration"
+_WORKPLACE: Final = ".calibration."
 
 
 def report_path(root: Path, precision: str) -> Path:
@@ -40,16 +46,25 @@ def report_path(root: Path, precision: str) -> Path:
 
 
 @contextlib.contextmanager
-def workplace(root: Path) -> Iterator[Path]:
+def workplace(root: Path, waiting: Callable[[], None]) -> Iterator[Path]:
     """Make a folder inside the bundle for files in the making; it is gone afterwards.
+
+    What killed calibrations left is swept away first. The folder is locked while it is in use, and
+    the bundle only while sweeping; waiting: called if another program holds the bundle.
 
     OutputError if the bundle cannot be written, before any work is done for it, and for whatever
     the disk refuses within.
     """
-    folder = root / f".calibration.{os.getpid()}.tmp"
+    folder = root / f"{_WORKPLACE}{secrets.token_hex(6)}.tmp"
+    files = folder / "files"  # beside it: what `publish` puts aside, and a lock's own file
     try:
-        folder.mkdir()
-        yield folder
+        with contextlib.ExitStack() as held:
+            with locked(root, waiting):
+                _sweep(root)
+                folder.mkdir()
+                held.enter_context(locked(folder, _busy))
+            files.mkdir()
+            yield files
     except OSError as error:
         raise OutputError(
             f"{root} cannot be written ({error.strerror or error}); calibrate a copy of the "
@@ -57,6 +72,23 @@ def workplace(root: Path) -> Iterator[Path]:
         ) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+class _BusyError(Exception):
+    """A folder is in use."""
+
+
+def _busy() -> NoReturn:
+    raise _BusyError
+
+
+def _sweep(root: Path) -> None:
+    """Remove workplaces that nobody holds; call it with the bundle locked."""
+    for folder in root.glob(f"{_WORKPLACE}*"):
+        with contextlib.suppress(_BusyError, OutputError):
+            with locked(folder, _busy):
+                pass  # nobody can take it from now on: that needs the bundle's lock
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_graph(
@@ -89,52 +121,67 @@ def save_report(json: bytes, markdown: str, precision: str, folder: Path) -> Non
     path.with_suffix(".md").write_text(markdown, "utf-8")
 
 
-def publish(opened: OpenBundle, graphs: Sequence[GraphSpec], folder: Path) -> None:
-    """Move everything in a folder into the bundle, then name the graphs in bundle.json.
+def publish(
+    opened: OpenBundle, graphs: Sequence[GraphSpec], folder: Path, waiting: Callable[[], None]
+) -> None:
+    """Move everything in a workplace into the bundle, then name the graphs in bundle.json.
 
-    CalibrationError if somebody else changed the bundle meanwhile.
+    opened: the bundle as it was calibrated. What was added to it meanwhile, engines and graphs of
+        other precisions, stays.
+    waiting: called if another program holds the bundle.
+
+    CalibrationError if somebody else changed the model or the graphs that were quantised.
     """
-    root, bundle = opened.root, opened.bundle
-    if open_bundle(root, verify=False).digest != opened.digest:
-        raise CalibrationError(
-            f"The bundle {root} was changed while it was calibrated; run `animatic calibrate` "
-            "again."
-        )
+    root = opened.root
+    with locked(root, waiting):
+        now = open_bundle(root, verify=False)
+        sources = [graph for graph in opened.bundle.graphs if graph.precision == SOURCE]
+        if now.digest != opened.digest or any(s not in now.bundle.graphs for s in sources):
+            raise CalibrationError(
+                f"The bundle {root} was changed while it was calibrated; run `animatic calibrate` "
+                "again."
+            )
+        _replace(root, now.bundle, graphs, folder)
+
+
+def _replace(root: Path, bundle: Bundle, graphs: Sequence[GraphSpec], folder: Path) -> None:
     files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
     for path in files:
         _flush(path)
     kinds = {(graph.role, graph.precision) for graph in graphs}
     others = [graph for graph in bundle.graphs if (graph.role, graph.precision) not in kinds]
     replaces = len(others) < len(bundle.graphs)
-    backup = folder.with_suffix(".old")
-    moved: list[Path] = []
+    backup = folder.with_name("old")  # goes with the workplace
+    moves: list[tuple[Path, Path | None]] = []
     try:
         if replaces:
             write_bundle(root, _without(bundle, others, kinds))
         for path in files:
-            place = root / path.relative_to(folder)
+            place, kept = root / path.relative_to(folder), backup / path.relative_to(folder)
             place.parent.mkdir(exist_ok=True)
-            if place.exists():
-                kept = backup / path.relative_to(folder)
+            replaced = place.exists()
+            # Noted before it is done: Ctrl-C may come in between.
+            moves.append((place, kept if replaced else None))
+            if replaced:
                 kept.parent.mkdir(parents=True, exist_ok=True)
                 place.rename(kept)
-            moved.append(place)
             path.rename(place)
         write_bundle(root, msgspec.structs.replace(bundle, graphs=(*others, *graphs)))
     except BaseException:
-        _undo(root, bundle, moved, backup)
+        _undo(root, bundle, moves)
         raise
-    finally:
-        shutil.rmtree(backup, ignore_errors=True)
 
 
-def _undo(root: Path, bundle: Bundle, moved: Sequence[Path], backup: Path) -> None:
-    """Put the old files back, and then the bundle.json that names them."""
-    for place in moved:
-        place.unlink(missing_ok=True)
-        kept = backup / place.relative_to(root)
-        if kept.exists():
-            kept.rename(place)
+def _undo(root: Path, bundle: Bundle, moves: Sequence[tuple[Path, Path | None]]) -> None:
+    """Put the old files back, and then the bundle.json that names them.
+
+    moves: each place with where its old file was to be kept, None if there was none.
+    """
+    for place, kept in moves:
+        if kept is None:
+            place.unlink(missing_ok=True)
+        elif kept.exists():  # else the old file was not moved yet
+            kept.replace(place)
     write_bundle(root, bundle)
 
 

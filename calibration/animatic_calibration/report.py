@@ -65,6 +65,7 @@ class Report(_Part, frozen=True, kw_only=True):
 
     made_from: the fingerprint of its inputs, as the graphs in bundle.json carry it.
     measured: fidelity on prompts that nothing was chosen on, of the float16 graphs and of these.
+    shortfall: that the worst clip measured is under the target, in words; "" if it is not.
     range_psnr_db: pooled PSNR on the prompts that choices were made on, with every range chosen
         by one method; "chosen" is what the graphs have.
     left_out: what cannot be quantised, and why. seconds: by step.
@@ -75,10 +76,12 @@ class Report(_Part, frozen=True, kw_only=True):
     precision: str
     animatic: str
     target_psnr_db: float
+    jury_target_psnr_db: float
     jury_clips: int
     calibration_prompts: int
     calls: dict[str, int]
     measured: dict[str, Fidelity]
+    shortfall: str
     range_psnr_db: dict[str, float]
     layers: tuple[LayerReport, ...]
     left_out: dict[str, dict[str, str]]
@@ -113,7 +116,12 @@ def to_markdown(report: Report) -> str:
         ),
         (
             f"Layers are left in float16, the worst first, until the worst of {report.jury_clips} "
-            f"other clips reaches {report.target_psnr_db:g} dB."
+            f"other clips reaches {report.jury_target_psnr_db:g} dB."
+        ),
+        *(
+            (f"**{report.shortfall[0].upper()}{report.shortfall[1:]}.**",)
+            if report.shortfall
+            else ()
         ),
         "## Range methods, on the prompts that choices were made on",
         _table(

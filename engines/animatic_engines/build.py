@@ -11,12 +11,12 @@ import contextlib
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
+from animatic.lock import locked
 from animatic.store import open_bundle, sha256_file
 from animatic_engines.child import ask
 from animatic_engines.choices import Probe, choose_backend, choose_graphs
 from animatic_engines.errors import BuildError
 from animatic_engines.limits import measure
-from animatic_engines.lock import locked
 from animatic_engines.messages import Failed, ProbeJob, Version
 from animatic_engines.order import Order
 from animatic_engines.presence import presence_of
@@ -78,7 +78,7 @@ def build_engines(
 ) -> Iterator[Outcome]:
     """Build what a bundle needs for the targets, and yield each engine as it is published.
 
-    on_step: called as a build gets on. on_wait: called if another build holds the bundle.
+    on_step: called as a build gets on. on_wait: called if another program holds the bundle.
     room: measures memory and disk.
 
     Whatever can be refused without building is refused before the first build begins. Closing the

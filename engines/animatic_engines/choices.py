@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from animatic.targets import Target
     from animatic_engines.presence import Presence
 
-__all__ = ["BACKENDS", "PRECISIONS", "Backend", "Probe", "choose_backend", "choose_graphs"]
+__all__ = [
+    "BACKENDS",
+    "PRECISIONS",
+    "Backend",
+    "Probe",
+    "check_target",
+    "choose_backend",
+    "choose_graphs",
+]
 
 PRECISIONS: Final = ("fp16", "bf16", "int8", "fp8")
 _TITLES: Final[Mapping[str, str]] = {"tensorrt_rtx": "TensorRT-RTX", "tensorrt": "TensorRT"}
@@ -43,12 +51,10 @@ class Probe(NamedTuple):
     reason: str
 
 
-def choose_graphs(bundle: Bundle, target: Target, precision: str) -> tuple[GraphSpec, ...]:
-    """For each role the graph of a precision, else the one in half precision.
+def check_target(target: Target, precision: str) -> None:
+    """Refuse what no bundle could make good: TargetError.
 
-    Raises:
-        TargetError: the target needs no engines, or does not compute in it.
-        BuildError: no graph of the bundle is in it, or a role has none for engines.
+    That is a target that needs no engines, or one that does not compute in the precision.
     """
     _serving(target)
     if precision not in target.precisions:
@@ -56,6 +62,16 @@ def choose_graphs(bundle: Bundle, target: Target, precision: str) -> tuple[Graph
             f"{target.name} does not compute in {precision}; choose --precision "
             f"{' or '.join(p for p in target.precisions if p in PRECISIONS)}."
         )
+
+
+def choose_graphs(bundle: Bundle, target: Target, precision: str) -> tuple[GraphSpec, ...]:
+    """For each role the graph of a precision, else the one in half precision.
+
+    Raises:
+        TargetError: as check_target.
+        BuildError: no graph of the bundle is in it, or a role has none for engines.
+    """
+    check_target(target, precision)
     order = (precision, "fp16", "bf16")
     chosen: list[GraphSpec] = []
     for role in (r for r in get_args(Role) if any(g.role == r for g in bundle.graphs)):

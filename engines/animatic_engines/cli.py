@@ -109,4 +109,4 @@ def line_of(outcome: Outcome) -> str:
 
 
 def _waiting(root: Path) -> None:
-    click.echo(f"animatic: waiting for another build of {root} to end.", err=True)
+    click.echo(f"animatic: waiting for another program that writes to {root}.", err=True)

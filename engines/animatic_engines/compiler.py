@@ -10,6 +10,7 @@ This runs in a process of its own (animatic_engines.worker): a compiler may cras
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import time
@@ -100,8 +101,8 @@ def compile_graph(job: CompileJob, say: Callable[[Step], None]) -> Compiled:
         log.check()
         if plan is None:
             raise RefusalError("compiler", log.trouble or "it gave no reason")
-        _keep_timing(job, config)
         _write(folder / PLAN, memoryview(plan))
+        _keep_timing(job, config)
         layers, warnings = _layers(trt, job, log, logger, plan)
         # With no layers to look at, nothing can be said to be missing among them.
         warnings += shortfalls(intent, layers) if layers else ()
@@ -209,24 +210,30 @@ def _aim(trt: ModuleType, job: CompileJob, config: BuilderConfig) -> None:
         config.set_compute_capability(capability, 0)
     elif job.timing_cache:
         path = Path(job.timing_cache)
-        kept = path.read_bytes() if path.is_file() else b""
+        kept = b""
+        with contextlib.suppress(OSError):  # without it more is measured, and nothing is lost
+            kept = path.read_bytes()
         # A cache of another card or version is refused, and then replaced by a new one.
         if not config.set_timing_cache(config.create_timing_cache(kept), ignore_mismatch=False):
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
 
 
 def _keep_timing(job: CompileJob, config: BuilderConfig) -> None:
-    """Write the timing cache beside and rename it: two builds may end at once."""
+    """Write the timing cache beside and rename it: two builds may end at once.
+
+    Where it cannot be written, the next build measures again; this one's engine is done.
+    """
     if job.backend == "tensorrt_rtx" or not job.timing_cache:
         return
     path = Path(job.timing_cache)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_bytes(config.get_timing_cache().serialize())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            temporary.write_bytes(config.get_timing_cache().serialize())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def _write(path: Path, plan: memoryview) -> None:
@@ -247,7 +254,11 @@ def _layers(
             raise RefusalError("compiler", log.trouble or "the engine cannot be opened again")
         inspector = engine.create_engine_inspector()
         document = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
-        layers, strange = read_inspector(document), 0
+        strange = 0
+        try:
+            layers = read_inspector(document)
+        except msgspec.MsgspecError:  # of a version with another form; the engine is good
+            layers = ()
     else:
         layers, lines = read_layers(log.layers)
         strange = len(lines)

@@ -183,7 +183,10 @@ class _Inspected(msgspec.Struct, rename="pascal"):
 
 
 def read_inspector(document: str) -> tuple[Layer, ...]:
-    """Read the JSON of TensorRT's engine inspector; layers that are mere names are left out."""
+    """Read the JSON of TensorRT's engine inspector; layers that are mere names are left out.
+
+    msgspec.MsgspecError if it has another form.
+    """
     inspected = msgspec.json.decode(document, type=_Inspected)
     return tuple(
         Layer(

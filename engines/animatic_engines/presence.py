@@ -20,14 +20,17 @@ class Presence(NamedTuple):
 
 
 def presence_of(target: Target) -> Presence:
-    """Look whether an engine for the target would run here: the same compute capability."""
-    from animatic.detect import detect_target
+    """Look whether an engine for the target would run here: the same compute capability.
+
+    The card itself need be of no target: an L20 runs what was built for rtx-40.
+    """
+    from animatic.detect import detect_device
 
     try:
-        found = detect_target()
+        found = detect_device()
     except TargetError as error:
         # What follows the semicolon is advice to whoever asked for --target auto.
         return Presence("", str(error).partition(";")[0].rstrip("."))
     if found.compute_capability != target.compute_capability:
-        return Presence("", f"this machine has a {found.device}, which is no {target.name}")
-    return Presence(found.device, "")
+        return Presence("", f"this machine has a {found.name}, which is no {target.name}")
+    return Presence(found.name, "")

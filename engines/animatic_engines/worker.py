@@ -38,7 +38,8 @@ def main() -> int:
         pipe.write(msgspec.json.encode(message).decode() + "\n")
         pipe.flush()
 
-    job: Job = msgspec.json.decode(sys.stdin.readline(), type=Job)
+    # Bytes, as the parent writes UTF-8 whatever the locale is.
+    job: Job = msgspec.json.decode(sys.stdin.buffer.readline(), type=Job)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore")  # of the packages' own making; they would reach the terminal
     try:
@@ -57,7 +58,7 @@ def _own_pipe() -> TextIO:
 
 def _end_with_parent() -> None:
     """Wait for the end of the input, which is the end of the parent; then end at once."""
-    sys.stdin.read()
+    sys.stdin.buffer.read()
     os._exit(ORPHANED)
 
 

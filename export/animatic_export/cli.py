@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import shutil
 from contextlib import contextmanager
@@ -59,12 +58,13 @@ def command(
     --precision or --target to add to a bundle.
     """
     from animatic_engines.build import Request
+    from animatic_engines.choices import check_target
     from animatic_engines.cli import build_aloud, find_targets
     from animatic_export.steps import add_precision, wanted_precisions
 
-    # It warns that torchvision is not there, of which nothing is used.
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    found = () if targets is None else find_targets(targets)  # refused before the work begins
+    found = () if targets is None else find_targets(targets)
+    for target in found:  # refused before the work begins
+        check_target(target, precision or target.default_precision)
     _make_reference(recipe, checkpoint, out, force=force)
     for each in wanted_precisions(precision, found):
         with _explained(out):
@@ -94,6 +94,7 @@ def _make_reference(recipe: str, checkpoint: Path | None, out: Path, *, force: b
     # Made beside and renamed: a failure leaves no half bundle, and the old one as it was.
     making = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
+        shutil.rmtree(making, ignore_errors=True)  # of a run that was killed and had our number
         with _writable(out):
             making.mkdir(parents=True)
         with _explained(out):

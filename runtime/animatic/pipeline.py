@@ -7,6 +7,7 @@ whoever stops reading stops it.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import threading
 from dataclasses import replace
@@ -182,14 +183,18 @@ class Pipeline:
     def record(self, shot: Shot) -> GenerationRecord:
         """Say what to store with a clip so that it can be made again; ShotError as `generate`."""
         bundle = self._opened.bundle
-        played = self._engines["denoiser"].spec.precision
+        backend = "onnxruntime" if self._choice is None else self._choice.backend
+        played = [engine.spec for engine in self._engines.values()]
+        usual = backend == "onnxruntime" and all(s == bundle.graph(s.role) for s in played)
+        hashes = "".join(sorted(spec.sha256 for spec in played))
         return GenerationRecord.of(
             shot.plan(bundle),
             bundle_name=bundle.name,
             bundle_sha256=self._opened.digest,
             animatic_version=__version__,
-            backend="onnxruntime" if self._choice is None else self._choice.backend,
-            precision="" if played == bundle.graph("denoiser").precision else played,
+            backend=backend,
+            precision="" if usual else self._engines["denoiser"].spec.precision,
+            graphs_sha256="" if usual else hashlib.sha256(hashes.encode()).hexdigest(),
         )
 
     def close(self) -> None:

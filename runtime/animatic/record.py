@@ -26,7 +26,8 @@ class GenerationRecord(
     width, height: pixels. fps: exact delivery rate, "8/1".
     bundle_sha256: `OpenBundle.digest` of the model, in hex.
     backend: what ran the graphs (`Choice.backend`); precision: of the denoiser's graph, empty for
-        the reference. Both are left out of the JSON where they are the defaults.
+        the reference on the processor; graphs_sha256: of the graphs that were played, where they
+        are not the reference. These are left out of the JSON where they are the defaults.
     """
 
     prompt: str
@@ -41,6 +42,7 @@ class GenerationRecord(
     animatic_version: str
     backend: str = "onnxruntime"
     precision: str = ""
+    graphs_sha256: str = ""
 
     @classmethod
     def of(
@@ -52,6 +54,7 @@ class GenerationRecord(
         animatic_version: str,
         backend: str = "onnxruntime",
         precision: str = "",
+        graphs_sha256: str = "",
     ) -> GenerationRecord:
         """Note down a planned shot on one bundle."""
         return cls(
@@ -67,6 +70,7 @@ class GenerationRecord(
             animatic_version=animatic_version,
             backend=backend,
             precision=precision,
+            graphs_sha256=graphs_sha256,
         )
 
     def to_json(self) -> str:

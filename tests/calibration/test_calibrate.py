@@ -11,15 +11,16 @@ from click.testing import CliRunner
 import animatic_calibration.calibrate as steps
 import animatic_calibration.publish as publishing
 from animatic.errors import OutputError
+from animatic.lock import locked
 from animatic.pipeline import Pipeline
 from animatic.shot import Shot
-from animatic.store import open_bundle, write_bundle
+from animatic.store import add_graphs, open_bundle, sha256_file, write_bundle
 from animatic_calibration.calibrate import Settings, calibrate_bundle
 from animatic_calibration.cli import command
 from animatic_calibration.errors import CalibrationError
 from animatic_calibration.prompts import PromptSplit
 from animatic_calibration.publish import report_path
-from animatic_calibration.report import Report
+from animatic_calibration.report import Fidelity, Report
 from tests.calibration.typed_model import LAYERS
 
 if TYPE_CHECKING:
@@ -100,6 +101,8 @@ def test_the_report_says_what_was_done(calibrated: Path) -> None:
     assert report.range_psnr_db.keys() == {"chosen", "max", "percentile", "mse", "entropy"}
     assert all(20 < layer.graph_snr_db < 100 for layer in report.layers)
     assert all(not layer.kept for layer in report.layers)
+    assert report.measured["int8"].worst_psnr_db >= report.target_psnr_db
+    assert not report.shortfall
     text = report_path(calibrated, "int8").with_suffix(".md").read_text("utf-8")
     assert text.startswith("# Calibration of tiny to int8\n")
     assert report.made_from[:16] in text
@@ -137,7 +140,7 @@ def _older(root: Path) -> Bundle:
     """The bundle as if its int8 graphs came from something else."""
     bundle = open_bundle(root).bundle
     graphs = tuple(
-        msgspec.structs.replace(graph, made_from="0" * 64) if graph.made_from else graph
+        msgspec.structs.replace(graph, made_from="0" * 64) if graph.precision == "int8" else graph
         for graph in bundle.graphs
     )
     return msgspec.structs.replace(bundle, graphs=graphs)
@@ -161,10 +164,11 @@ def test_fp8_lies_beside_int8(second: Path) -> None:
 
 def test_layers_stay_in_float16_until_the_target_is_met(calibrated: Path, copy: Path) -> None:
     easy = read_report(calibrated)
-    asked = easy.range_psnr_db["chosen"] + 4
+    asked = easy.range_psnr_db["chosen"] + 1
     calibrate_bundle(copy, PROMPTS, Settings(target_psnr=asked))
     report = read_report(copy)
     assert report.range_psnr_db["chosen"] >= asked
+    assert report.jury_target_psnr_db == asked + 3
     kept = {layer.name for layer in report.layers if layer.kept}
     assert 0 < len(kept) < len(report.layers)
     assert all("it alone would hold clips at" in x.kept for x in report.layers if x.kept)
@@ -205,6 +209,63 @@ def test_a_break_while_publishing_leaves_the_bundle_as_it_was(
         calibrate_bundle(second, PROMPTS, Settings(target_psnr=21))
     assert contents(second) == before
     open_bundle(second)
+
+
+@pytest.mark.parametrize("nth", range(1, 9))
+@pytest.mark.parametrize("done", [True, False])
+def test_a_break_at_any_move_leaves_the_bundle_as_it_was(
+    second: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    nth: int,
+    done: bool,  # noqa: FBT001  # pytest gives it by name
+) -> None:
+    from pathlib import Path as Anywhere
+
+    before = contents(second)
+    rename, moved = Anywhere.rename, 0
+
+    def interrupted(path: Path, target: Path) -> Path:
+        nonlocal moved
+        moved += 1
+        if moved != nth:
+            return rename(path, target)
+        if done:
+            rename(path, target)
+        raise KeyboardInterrupt
+
+    with publishing.workplace(second, pytest.fail) as folder:
+        graphs = [g for g in open_bundle(second).bundle.graphs if g.precision == "int8"]
+        for graph in graphs:
+            (folder / graph.file).write_bytes(b"new")
+        publishing.save_report(b"{}", "new", "int8", folder)
+        monkeypatch.setattr(Anywhere, "rename", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            publishing.publish(open_bundle(second), graphs, folder, pytest.fail)
+        monkeypatch.undo()
+    assert contents(second) == before
+
+
+def test_what_a_killed_calibration_left_is_swept_and_a_running_one_is_not(copy: Path) -> None:
+    left = copy / ".calibration.123.tmp"
+    (left / "files").mkdir(parents=True)
+    with publishing.workplace(copy, pytest.fail) as first:
+        assert not left.exists()
+        with publishing.workplace(copy, pytest.fail) as other:
+            assert first.is_dir()
+            assert first != other
+    assert not list(copy.glob(".calibration.*"))
+
+
+def test_publishing_waits_for_whoever_writes(copy: Path) -> None:
+    class Waited(Exception):  # noqa: N818
+        pass
+
+    def waiting() -> None:
+        raise Waited
+
+    opened = open_bundle(copy)
+    with locked(copy, pytest.fail), pytest.raises(Waited):
+        publishing.publish(opened, (), copy / "nothing", waiting)
 
 
 def test_a_break_while_working_leaves_the_bundle_as_it_was(
@@ -257,6 +318,62 @@ def test_a_bundle_that_changed_meanwhile_is_not_overwritten(
         calibrate_bundle(copy, PROMPTS, LENIENT)
     assert open_bundle(copy).bundle.version == "2"
     assert len(open_bundle(copy).bundle.graphs) == 5
+
+
+def _meddle(monkeypatch: pytest.MonkeyPatch, root: Path, precision: str) -> None:
+    """Have the denoiser exported again, in a precision, while the bundle is calibrated."""
+    save = publishing.save_report
+
+    def meddling(json: bytes, markdown: str, written: str, folder: Path) -> None:
+        save(json, markdown, written, folder)
+        staged = root.parent / "staged"
+        staged.mkdir()
+        file = f"denoiser.{precision}.onnx"
+        model = onnx.load(root / "denoiser.fp16.onnx")
+        model.doc_string = "another"
+        onnx.save(model, staged / file)
+        spec = msgspec.structs.replace(
+            open_bundle(root).bundle.graph("denoiser", "fp16"),
+            file=file,
+            precision=precision,
+            sha256=sha256_file(staged / file),
+            made_from="c" * 64,
+        )
+        add_graphs(root, [spec], staged)
+
+    monkeypatch.setattr(steps, "save_report", meddling)
+
+
+def test_graphs_exported_again_meanwhile_are_not_undone(
+    copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _meddle(monkeypatch, copy, "fp16")
+    with pytest.raises(CalibrationError, match="was changed while it was calibrated"):
+        calibrate_bundle(copy, PROMPTS, LENIENT)
+    bundle = open_bundle(copy).bundle  # verified
+    assert bundle.graph("denoiser", "fp16").made_from == "c" * 64
+    assert all(graph.precision != "int8" for graph in bundle.graphs)
+
+
+def test_a_graph_added_meanwhile_stays(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _meddle(monkeypatch, copy, "bf16")
+    assert calibrate_bundle(copy, PROMPTS, LENIENT) is not None
+    bundle = open_bundle(copy).bundle  # verified
+    assert bundle.graph("denoiser", "bf16").made_from == "c" * 64
+    assert bundle.graph("denoiser", "int8").file == "denoiser.int8.onnx"
+
+
+def test_a_worst_clip_under_the_target_is_said(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def poor(*_: object) -> Fidelity:
+        return Fidelity(psnr_db=21, worst_psnr_db=18.24, ssim=0.9, clips=8)
+
+    monkeypatch.setattr(steps, "measure", poor)
+    told: list[str] = []
+    calibrate_bundle(copy, PROMPTS, LENIENT, tell=told.append)
+    words = "he worst of 8 clips measured on is at 18.2 dB, under the 20 dB asked for"
+    assert any(words in line for line in told)
+    assert words in read_report(copy).shortfall
+    assert words in report_path(copy, "int8").with_suffix(".md").read_text("utf-8")
 
 
 def test_a_bundle_without_float16_graphs_is_refused(tiny_bundle: Path) -> None:

@@ -178,6 +178,7 @@ def _denoiser(root: Path, dtype: type[np.generic]) -> GraphSpec:
         file=file,
         sha256=sha256,
         precision=_precision(dtype),
+        made_from=_made_from(dtype),
         inputs=DENOISER_INPUTS,
         outputs=DENOISER_OUTPUTS,
     )
@@ -191,6 +192,7 @@ def _decoder(root: Path, dtype: type[np.generic]) -> GraphSpec:
         file=file,
         sha256=sha256,
         precision=_precision(dtype),
+        made_from=_made_from(dtype),
         inputs=inputs,
         outputs=outputs,
         states=(StatePair(input="state_0", output="next_state_0"),),
@@ -211,6 +213,10 @@ def _dtype(dtype: type[np.generic]) -> str:
 
 def _precision(dtype: type[np.generic]) -> str:
     return "fp16" if dtype is np.float16 else "float32"
+
+
+def _made_from(dtype: type[np.generic]) -> str:
+    return "b" * 64 if dtype is np.float16 else ""
 
 
 def _model(

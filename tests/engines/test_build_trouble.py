@@ -201,18 +201,24 @@ def test_too_little_room_is_refused_before_the_build(bundle: Path, room: Room, w
 
 def test_two_builds_at_once_keep_each_other_s_engines(bundle: Path) -> None:
     with under_way(bundle) as first:
-        second = subprocess.run(
+        first.send_signal(signal.SIGSTOP)  # else it may end before the second has begun
+        second = subprocess.Popen(
             [*COMMAND, str(bundle), "--target", TARGET, "--precision", "int8"],
-            capture_output=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             text=True,
             env=environment(),
-            timeout=PATIENCE,
-            check=False,
         )
-        first.communicate(timeout=PATIENCE)
+        with second:
+            try:
+                assert second.stderr is not None
+                said = second.stderr.readline()
+            finally:
+                first.send_signal(signal.SIGCONT)
+            first.communicate(timeout=PATIENCE)
+            second.communicate(timeout=PATIENCE)
+    assert said == f"animatic: waiting for another program that writes to {bundle}.\n"
     assert (first.returncode, second.returncode) == (0, 0)
-    waited = f"animatic: waiting for another build of {bundle} to end.\n"
-    assert second.stderr.startswith(waited)
     engines = open_bundle(bundle).bundle.engines
     assert {engine.precision for engine in engines} == {"fp16", "int8"}
 

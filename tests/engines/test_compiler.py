@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from animatic.store import open_bundle
-from animatic_engines.compiler import RefusalError, _aim, _keep_timing, load_backend
+from animatic_engines.compiler import RefusalError, _aim, _keep_timing, _layers, load_backend
+from animatic_engines.log import BuildLog
 from animatic_engines.messages import CompileJob
 
 if TYPE_CHECKING:
@@ -105,6 +106,36 @@ def test_a_timing_cache_of_another_card_is_replaced(job: CompileJob) -> None:
     _aim(ModuleType("tensorrt"), job, config)
     _keep_timing(job, config)
     assert path.read_bytes() == b"+measured"
+
+
+def test_a_timing_cache_that_cannot_be_kept_costs_nothing_else(
+    job: CompileJob, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").write_text("a file in the way")
+    config = FakeConfig()
+    _aim(ModuleType("tensorrt"), job, config)
+    _keep_timing(job, config)
+    assert (tmp_path / "cache").read_text() == "a file in the way"
+    (tmp_path / "cache").unlink()
+    Path(job.timing_cache).mkdir(parents=True)
+    _aim(ModuleType("tensorrt"), job, config)
+    _keep_timing(job, config)
+    assert [path.name for path in Path(job.timing_cache).parent.iterdir()] == ["tensorrt.cache"]
+
+
+@pytest.mark.parametrize("document", ["[]", '{"Layers": [{"Name": 1}]}', "Layers:"])
+def test_an_inspector_of_another_form_does_not_undo_a_build(
+    job: CompileJob, tmp_path: Path, document: str
+) -> None:
+    inspector = SimpleNamespace(get_engine_information=lambda _: document)
+    engine = SimpleNamespace(create_engine_inspector=lambda: inspector)
+    trt = ModuleType("tensorrt")
+    trt.Runtime = lambda _: SimpleNamespace(deserialize_cuda_engine=lambda _: engine)  # type: ignore[attr-defined]
+    trt.LayerInformationFormat = SimpleNamespace(JSON="json")  # type: ignore[attr-defined]
+    with BuildLog(tmp_path / "log") as log:
+        layers, warnings = _layers(trt, job, log, object(), memoryview(b"plan"))
+    assert layers == ()
+    assert warnings == ["The compiler listed no layers, so what it made of the graph is not known."]
 
 
 def test_a_backend_that_is_not_there_is_a_refusal() -> None:

@@ -16,13 +16,13 @@ import msgspec
 import pytest
 
 from animatic.errors import OutputError, TargetError
+from animatic.lock import locked
 from animatic.store import open_bundle
 from animatic.targets import find_target
 from animatic_engines.cli import find_targets
 from animatic_engines.errors import BuildError, CrashError
-from animatic_engines.lock import locked
 from animatic_engines.log import BuildLog
-from animatic_engines.messages import ProbeJob, Step
+from animatic_engines.messages import Failed, ProbeJob, Step
 from animatic_engines.phases import Phases
 from animatic_engines.presence import presence_of
 from animatic_engines.progress import build_bar
@@ -174,6 +174,17 @@ def test_a_process_that_says_nothing_is_a_sentence(
     assert ask("pass").startswith("Importing x ended early (exit code 0); build again")
 
 
+def test_a_worker_reads_utf_8_whatever_the_locale(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from animatic_engines import child
+
+    monkeypatch.setenv("PYTHONIOENCODING", "ascii:strict")
+    job = ProbeJob(backend="gerät")
+    reply = child.ask(job, lambda _: None, doing="Importing", folder=tmp_path)
+    assert reply == Failed(kind="missing", reason="No module named 'gerät'")
+
+
 def test_no_bar_in_a_pipe_and_one_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
@@ -208,27 +219,41 @@ def test_targets_are_named_with_commas() -> None:
 def test_auto_is_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     from animatic import detect
 
-    card = detect.Detection(
-        target=find_target("rtx-50"),
-        device="NVIDIA GeForce RTX 5090",
+    card = detect.Device(
+        name="NVIDIA GeForce RTX 5090",
         compute_capability=(12, 0),
         memory_gib=32.0,
         driver="580.1",
     )
-    monkeypatch.setattr(detect, "detect_target", lambda: card)
+    monkeypatch.setattr(detect, "detect_device", lambda **_: card)
     assert find_targets("auto") == (find_target("rtx-50"),)
     assert presence_of(find_target("rtx-50")) == ("NVIDIA GeForce RTX 5090", "")
     absent = presence_of(find_target("rtx-40"))
     assert absent == ("", "this machine has a NVIDIA GeForce RTX 5090, which is no rtx-40")
 
 
+def test_a_card_of_no_target_runs_what_was_built_for_its_capability(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from animatic import detect
+
+    card = detect.Device(
+        name="NVIDIA L20", compute_capability=(8, 9), memory_gib=48.0, driver="580.1"
+    )
+    monkeypatch.setattr(detect, "detect_device", lambda **_: card)
+    with pytest.raises(TargetError, match="NVIDIA L20"):
+        find_targets("auto")
+    assert presence_of(find_target("rtx-40")) == ("NVIDIA L20", "")
+    assert not presence_of(find_target("rtx-50")).device
+
+
 def test_no_card_is_a_reason_without_its_advice(monkeypatch: pytest.MonkeyPatch) -> None:
     from animatic import detect
 
-    def none() -> detect.Detection:
+    def none() -> detect.Device:
         raise TargetError("This machine shows no GPU; name a target.")
 
-    monkeypatch.setattr(detect, "detect_target", none)
+    monkeypatch.setattr(detect, "detect_device", none)
     assert presence_of(find_target("rtx-40")) == ("", "This machine shows no GPU")
 
 

@@ -311,6 +311,26 @@ def test_engines_that_load_are_taken(folder: Path, monkeypatch: pytest.MonkeyPat
     ]
 
 
+@pytest.mark.usefixtures("gpu")
+def test_a_better_set_that_does_not_load_is_not_passed_over_in_silence(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def load(path: Path, spec: GraphSpec, _entry: EngineEntry) -> FakeEngine:
+        if path.name == "denoiser.fp16.tensorrt_rtx.plan":
+            raise EngineError("The plan denoiser.fp16 is cut short; build it again.")
+        return FakeEngine(spec, dict)
+
+    monkeypatch.setattr("animatic.engine.tensorrt.TensorRtEngine", load)
+    add_graphs(folder, "fp16")
+    add_graphs(folder, "int8", ("denoiser", "vae_decoder"))
+    add_engines(folder)
+    add_engines(folder, precision="int8", roles=("denoiser", "vae_decoder"))
+    choice = choose(open_bundle(folder))
+    close(choice)
+    assert choice.is_fallback
+    assert choice.reason.endswith(", int8: The plan denoiser.fp16 is cut short; build it again.")
+
+
 def test_precisions_on_the_processor(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     levels: dict[str, str] = {}
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
+from animatic.lock import locked
 from animatic.store import OpenBundle, add_graphs, open_bundle
 from animatic_export.blockout.from_bundle import read_decoder, read_denoiser, read_text_encoder
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
@@ -18,8 +20,12 @@ from animatic_export.typed import typed_plan
 if TYPE_CHECKING:
     from animatic.bundle import GraphSpec, Role
 
+_log = logging.getLogger("animatic.export")
+
 ROLES: Final[tuple[Role, ...]] = ("text_encoder", "denoiser", "vae_decoder")
 STAGING: Final = ".typed."
+METHOD: Final = "1"
+"""Raised when the same weights give other graphs, so that old ones are made again."""
 
 
 def add_typed_graphs(folder: Path, precision: str) -> dict[Role, float]:
@@ -28,6 +34,11 @@ def add_typed_graphs(folder: Path, precision: str) -> dict[Role, float]:
     Returns the roles that were exported, with the largest relative error (L2) of each against
     float32. Until all are made the bundle stays as it was.
     """
+    with locked(folder, lambda: _log.warning("waiting for another writer of %s", folder)):
+        return _add(folder, precision)
+
+
+def _add(folder: Path, precision: str) -> dict[Role, float]:
     opened = open_bundle(folder)
     for left in folder.glob(f"{STAGING}*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -50,7 +61,8 @@ def add_typed_graphs(folder: Path, precision: str) -> dict[Role, float]:
 
 def _origin(reference: GraphSpec, precision: str) -> str:
     """Hash what a typed graph is made from: the reference's weights and the exporters."""
-    parts = [reference.sha256, precision, *(version(name) for name in ("torch", "onnx"))]
+    exporters = [version(name) for name in ("torch", "onnx", "onnxscript")]
+    parts = [METHOD, reference.sha256, precision, *exporters]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -164,6 +164,10 @@ def command(  # noqa: PLR0913, one per option
                 click.echo(target)
 
 
+class _GpuLostError(Exception):
+    """The processor stands in from here on: what was written so far says otherwise."""
+
+
 def _render(
     pipeline: Pipeline,
     shot: Shot,
@@ -174,7 +178,27 @@ def _render(
     overwrite: bool,
     quiet: bool,
 ) -> None:
-    """Make one clip; the target appears when it is complete, or not at all."""
+    """Make one clip; the target appears when it is complete, or not at all.
+
+    A clip whose GPU was lost is begun anew on the processor, so that its record says what drew it;
+    into a pipe it goes on.
+    """
+    try:
+        _draw(pipeline, shot, target, label, stop, overwrite=overwrite, quiet=quiet)
+    except _GpuLostError:
+        _draw(pipeline, shot, target, label, stop, overwrite=overwrite, quiet=quiet)
+
+
+def _draw(
+    pipeline: Pipeline,
+    shot: Shot,
+    target: Path | Literal["-"],
+    label: str,
+    stop: Stop,
+    *,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     from animatic.sinks import open_sink
 
     record = pipeline.record(shot)
@@ -191,6 +215,8 @@ def _render(
     ):
         for frame in pipeline.generate(shot, on_progress=on_progress):
             stop.check()
+            if frame.preview and record.backend != "onnxruntime" and target != "-":
+                raise _GpuLostError
             sink.write(frame)
 
 

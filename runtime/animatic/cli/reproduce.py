@@ -81,6 +81,12 @@ def command(
             threads=threads,
         ) as pipeline,
     ):
+        if pipeline.record(shot).graphs_sha256 != record.graphs_sha256:
+            raise BundleError(
+                f"{file} was made with {record.precision or 'other'} graphs that have since been "
+                f"made anew in {opened.root}; use a bundle that still has them, or generate the "
+                "shot again."
+            )
         again = Path(scratch) / ("again" + ("" if file.is_dir() else file.suffix))
         with contextlib.ExitStack() as stack:
             sinks = [

@@ -96,12 +96,13 @@ def choose(
     troubles: list[Exception] = []
     for attempt in _attempts(wish):
         try:
-            engines, backend, what = attempt(wish)
+            engines, backend, what, skipped = attempt(wish)
         except (EngineError, BundleIntegrityError, TargetError) as error:
             if attempt is _on_processor:
                 raise
             troubles.append(error)
             continue
+        troubles += skipped
         why = " ".join(map(str, troubles)) or _nothing_better(wish, backend)
         reason = f"{wish.bundle.name} plays by {what}: {why}"
         _log.info("%s", reason)
@@ -109,7 +110,8 @@ def choose(
     raise _none(wish, troubles)
 
 
-_Attempt = tuple["dict[Role, Engine]", str, str]
+_Attempt = tuple["dict[Role, Engine]", str, str, "list[Exception]"]
+"""Engines, backend, what plays where, and what would have been better and did not load."""
 
 
 def _attempts(wish: _Wish) -> Iterator[Callable[[_Wish], _Attempt]]:
@@ -145,18 +147,18 @@ def _by_tensorrt(wish: _Wish) -> _Attempt:
 
     find_devices()  # says why there is no GPU in the words of someone who wants to render
     machine = detect_device()
-    failed: EngineError | BundleIntegrityError | None = None
+    failed: list[Exception] = []
     for precision, entries in _sets(wish, machine):
         try:
             engines = _open(wish, precision, entries)
         except (EngineError, BundleIntegrityError) as error:
-            failed = failed or error
+            failed.append(error)
             continue
         first = next(iter(entries.values()))
         what = f"{first.backend} {first.backend_version} on {machine.name}, {precision}"
-        return engines, first.backend, what
-    if failed is not None:
-        raise failed
+        return engines, first.backend, what, failed
+    if failed:
+        raise failed[0]
     kind = f"{wish.precision} engines" if wish.precision else "engines"
     if wish.device.startswith("tensorrt"):
         kind = f"{kind} of {wish.device}"
@@ -232,7 +234,7 @@ def _by_onnxruntime_cuda(wish: _Wish) -> _Attempt:
 
     precision = graphs["denoiser"].precision
     what = f"ONNX Runtime {onnxruntime.__version__} on the GPU, {precision}"
-    return _all_roles(opener), "onnxruntime-cuda", what
+    return _all_roles(opener), "onnxruntime-cuda", what, []
 
 
 def _on_processor(wish: _Wish) -> _Attempt:
@@ -258,7 +260,7 @@ def _on_processor(wish: _Wish) -> _Attempt:
 
     precision = graphs["denoiser"].precision
     what = f"ONNX Runtime {onnxruntime.__version__} on the processor, {precision}"
-    return _all_roles(opener), "onnxruntime", what
+    return _all_roles(opener), "onnxruntime", what, []
 
 
 def _onnxruntime_has_cuda() -> bool:

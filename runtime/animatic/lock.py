@@ -1,4 +1,9 @@
-"""One build at a time on one bundle."""
+"""One writer at a time on one bundle.
+
+Whoever reads bundle.json, changes what it says and writes it back holds the bundle meanwhile, or
+what another program wrote in between would be lost. Readers need no lock: bundle.json is replaced
+in one step and names only what is there.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from animatic.sinks.pending import explain
+from animatic.sinks.pending import explain, explained
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -21,11 +26,15 @@ if sys.platform == "win32":
 
     @contextlib.contextmanager
     def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold a bundle's folder; `waiting` is called once if another process holds it.
+        """Hold a folder, most often a bundle's; OutputError if it cannot be locked.
 
-        Windows cannot lock a folder, so an empty file `.build.lock` stays in it.
+        waiting: called once if another holder is there, before waiting for it; what it raises
+            ends the attempt.
+
+        Windows cannot lock a folder, so an empty file `.lock` stays in it. Not reentrant.
         """
-        descriptor = os.open(folder / ".build.lock", os.O_RDWR | os.O_CREAT)
+        with explained(folder):
+            descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT)
         try:
             told = False
             while True:
@@ -46,12 +55,17 @@ else:
 
     @contextlib.contextmanager
     def locked(folder: Path, waiting: Callable[[], None]) -> Iterator[None]:
-        """Hold a bundle's folder; `waiting` is called once if another process holds it.
+        """Hold a folder, most often a bundle's; OutputError if it cannot be locked.
+
+        waiting: called once if another holder is there, before waiting for it; what it raises
+            ends the attempt.
 
         The folder itself is locked, so that no file is left in it. The lock ends with the process,
-        however that ends; the process that compiles does not inherit it.
+        however that ends; processes that it starts do not inherit it. Not reentrant: a second call
+        in the same process waits for the first too.
         """
-        descriptor = os.open(folder, os.O_RDONLY)
+        with explained(folder):
+            descriptor = os.open(folder, os.O_RDONLY)
         try:
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
