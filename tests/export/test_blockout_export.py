@@ -24,7 +24,6 @@ from animatic.errors import TargetError
 from animatic.store import open_bundle, write_bundle
 from animatic.targets import find_target
 from animatic_export.blockout.checkpoint import read_checkpoint
-from animatic_export.blockout.config import DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.minilm import load_minilm, minilm_folder
 from animatic_export.blockout.recipe import MAX_TOKENS
@@ -33,22 +32,11 @@ from animatic_export.cli import command, swap_in
 from animatic_export.errors import CheckpointError, ParityError
 from animatic_export.graph import OPSET, GraphPlan, _parity
 from animatic_export.steps import wanted_precisions
+from tests.export.toy import DENOISER, VAE
 
 if TYPE_CHECKING:
     from animatic.store import OpenBundle
 
-VAE = VaeConfig(spatial_factor=16, temporal_factor=4, latent_channels=8, widths=(48, 48, 48, 48))
-DENOISER = DenoiserConfig(
-    latent_channels=8,
-    frames=3,
-    rows=2,
-    columns=3,
-    width=32,
-    depth=2,
-    heads=2,
-    text_width=384,
-    text_queries=2,
-)
 SIGMAS = [1.0, 0.75, 0.5]
 CLIP = {"width": 48, "height": 32, "frames": 9, "fps": 8}
 METADATA = {

@@ -7,29 +7,16 @@ import pytest
 import torch
 from onnx import TensorProto
 
-from animatic_export.blockout.config import DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan
 from animatic_export.blockout.vae import VideoVae
 from animatic_export.errors import ExportError, ParityError
 from animatic_export.graph import GraphPlan, export_graph
 from animatic_export.typed import typed_module, typed_plan
+from tests.export.toy import DENOISER, VAE
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-DENOISER = DenoiserConfig(
-    latent_channels=8,
-    frames=3,
-    rows=2,
-    columns=3,
-    width=32,
-    depth=2,
-    heads=2,
-    text_width=384,
-    text_queries=2,
-)
-VAE = VaeConfig(spatial_factor=16, temporal_factor=4, latent_channels=8, widths=(48, 48, 48, 48))
 
 
 def plan_of_denoiser() -> GraphPlan:
