@@ -18,9 +18,9 @@ import msgspec
 import onnx
 
 from animatic import __version__
-from animatic.errors import BundleSchemaError
+from animatic.errors import BundleIntegrityError, BundleSchemaError
 from animatic.shot import Shot
-from animatic.store import open_bundle
+from animatic.store import open_bundle, verify_files
 from animatic_calibration.capture import capture
 from animatic_calibration.clips import ROLES, Stage
 from animatic_calibration.errors import CalibrationError
@@ -94,8 +94,9 @@ def calibrate_bundle(
     tell: called with a line about every step. BundleError, CalibrationError, EngineError or
     OutputError; the bundle is then as it was.
     """
-    opened = open_bundle(root)
+    opened = open_bundle(root, verify=False)
     made_from = fingerprint(opened, prompts, settings)
+    verify_files(opened, _read_from(opened))
     path = report_path(root, settings.precision)
     if not force and _is_fresh(opened, settings.precision, made_from):
         return None
@@ -131,6 +132,14 @@ def fingerprint(opened: OpenBundle, prompts: PromptSplit, settings: Settings) ->
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def _read_from(opened: OpenBundle) -> set[str]:
+    """The files of the bundle that a calibration reads."""
+    graphs = [_source(opened, role) for role in ROLES]
+    graphs += [opened.bundle.graph(role) for role in (*ROLES, "text_encoder")]
+    data = {data.file for graph in graphs for data in graph.external_data}
+    return data | {graph.file for graph in graphs} | {opened.bundle.text.tokenizer.file}
+
+
 def _source(opened: OpenBundle, role: Role) -> GraphSpec:
     try:
         return opened.bundle.graph(role, SOURCE)
@@ -142,13 +151,13 @@ def _source(opened: OpenBundle, role: Role) -> GraphSpec:
 
 
 def _is_fresh(opened: OpenBundle, precision: str, made_from: str) -> bool:
-    """Whether graphs and report of these very inputs are there; the files were just verified."""
-    there = {
-        g.role for g in opened.bundle.graphs if (g.precision, g.made_from) == (precision, made_from)
-    }
+    """Whether whole graphs and a report of these very inputs are there."""
+    made = [g for g in opened.bundle.graphs if (g.precision, g.made_from) == (precision, made_from)]
+    there = {graph.role for graph in made}
     try:
+        verify_files(opened, {graph.file for graph in made})
         report = msgspec.json.decode(report_path(opened.root, precision).read_bytes(), type=Report)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, BundleIntegrityError):
         return False
     return there >= set(ROLES) and report.made_from == made_from
 

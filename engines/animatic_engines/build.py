@@ -12,7 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from animatic.lock import locked
-from animatic.store import open_bundle, sha256_file
+from animatic.store import open_bundle, sha256_file, verify_files
 from animatic_engines.child import ask
 from animatic_engines.choices import Probe, choose_backend, choose_graphs
 from animatic_engines.errors import BuildError
@@ -93,7 +93,9 @@ def build_engines(
     with locked(root, on_wait), building(root) as folder:
         opened = open_bundle(root, verify=False)  # another build may just have ended
         sweep(root, opened.bundle)
-        for order in _orders(opened, request, folder):
+        orders = _orders(opened, request, folder)
+        verify_files(opened, {file for order in orders for file in order.graph_files})
+        for order in orders:
             kept = None if request.force else _kept(opened, order)
             if kept is not None:
                 yield kept

@@ -42,6 +42,11 @@ class Order(NamedTuple):
         return f"{self.graph.precision} {self.graph.role} for {self.target.name}"
 
     @property
+    def graph_files(self) -> tuple[str, ...]:
+        """The graph and its external data, within the bundle."""
+        return (self.graph.file, *(data.file for data in self.graph.external_data))
+
+    @property
     def doing(self) -> str:
         """The build as the subject of a sentence."""
         return f"Building the {self.kind}"

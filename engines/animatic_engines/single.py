@@ -12,7 +12,7 @@ import msgspec
 import platformdirs
 
 from animatic.bundle import EngineEntry, FileRef
-from animatic.errors import AnimaticError, BundleIntegrityError, EngineError
+from animatic.errors import AnimaticError, EngineError
 from animatic.sinks.pending import explained
 from animatic.store import sha256_file
 from animatic_engines.child import ask
@@ -49,7 +49,7 @@ def build_one(
 
     Also gives why it was not run, or "". Arguments and errors as `build_engines`.
     """
-    need = needed_room(_verified_size(opened, order))
+    need = needed_room(_size(opened, order))
     refuse_if_short(need, room(opened.root), doing=order.doing, folder=opened.root)
     try:
         compiled = _compile(opened, order, folder, on_step)
@@ -87,25 +87,9 @@ def build_one(
     return entry, sidecar, presence.reason
 
 
-def _verified_size(opened: OpenBundle, order: Order) -> int:
-    """Bytes of a graph with its weights; BundleIntegrityError if it is not the file it was."""
-    graph = order.graph
-    references = [FileRef(file=graph.file, sha256=graph.sha256), *graph.external_data]
-    total = 0
-    for reference in references:
-        path = opened.path(reference.file)
-        try:
-            whole = sha256_file(path) == reference.sha256
-            total += path.stat().st_size
-        except OSError as error:
-            raise BundleIntegrityError(
-                f"The graph {path} cannot be read ({error.strerror}); export the bundle again."
-            ) from error
-        if not whole:
-            raise BundleIntegrityError(
-                f"The graph {path} is truncated or changed; export the bundle again."
-            )
-    return total
+def _size(opened: OpenBundle, order: Order) -> int:
+    """Bytes of a graph with its weights, whose files were just verified."""
+    return sum(opened.path(file).stat().st_size for file in order.graph_files)
 
 
 def _compile(

@@ -80,8 +80,11 @@ def _say(line: str) -> None:
 
 def _make_reference(recipe: str, checkpoint: Path | None, out: Path, *, force: bool) -> None:
     """Write the bundle with its reference graphs, unless it is there and current."""
+    from animatic.store import shipped_bundle_path
     from animatic_export.blockout.recipe import copy_built_in, export_blockout, is_current
 
+    if checkpoint is None and out.exists() and out.samefile(shipped_bundle_path()):
+        raise click.ClickException(f"{out} is the built-in model itself: choose another --out.")
     if out.exists() and not (out / "bundle.json").is_file():
         raise click.ClickException(f"{out} is there and is not a bundle: choose another --out.")
     if out.exists() and not force:
@@ -155,6 +158,8 @@ def _explained(out: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             sentence = f"The disk of {out} is full: make room on it, or choose another --out."
+        elif error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
+            sentence = f"{out} cannot be written ({error.strerror}): copy it elsewhere."
         else:
             sentence = f"The export broke off ({error}): mend that, then export again."
         raise click.ClickException(sentence) from error

@@ -30,7 +30,8 @@ _log = logging.getLogger(__name__)
 AUTO: Final = "auto"
 GIB: Final = 2**30
 NVIDIA: Final = "0x10de"  # the PCI identity of the vendor
-_OR_NAME_ONE: Final = "or name a target with --target (`animatic targets` lists them)"
+_NAME_ONE: Final = "name a target with --target (`animatic targets` lists them)"
+_OR_NAME_ONE: Final = f"or {_NAME_ONE}"
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -130,10 +131,7 @@ def _why_not(nvml: ModuleType, error: Exception, root: Path) -> str:
     code: object = getattr(error, "value", None)
     if code in {nvml.NVML_ERROR_LIBRARY_NOT_FOUND, nvml.NVML_ERROR_DRIVER_NOT_LOADED}:
         if not any(_on_pci(root)):
-            return (
-                "This machine shows no NVIDIA GPU and no driver for one; use the target cpu, "
-                f"{_OR_NAME_ONE}."
-            )
+            return f"This machine shows no NVIDIA GPU and no driver for one; {_NAME_ONE}."
         if code == nvml.NVML_ERROR_LIBRARY_NOT_FOUND:
             return (
                 "This machine has an NVIDIA GPU but no driver for it (the NVML library is not "
@@ -170,7 +168,7 @@ def _on_pci(root: Path) -> Iterator[Path]:
 def _first_visible(nvml: ModuleType, root: Path, environment: Mapping[str, str]) -> Device:
     handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
     if not handles:
-        raise TargetError(f"This machine shows no NVIDIA GPU; use the target cpu, {_OR_NAME_ONE}.")
+        raise TargetError(f"This machine shows no NVIDIA GPU; {_NAME_ONE}.")
     visible = environment.get("CUDA_VISIBLE_DEVICES")
     handle = handles[0]
     if visible is not None:
@@ -265,7 +263,7 @@ def _jetson(board: str, release: str, root: Path) -> Device:
             )
     raise TargetError(
         f"This Jetson ({board or 'its device tree gives no name'}) is none that a target is for; "
-        f"use the target cpu, {_OR_NAME_ONE}."
+        f"{_NAME_ONE}."
     )
 
 

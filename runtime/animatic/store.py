@@ -114,9 +114,10 @@ def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None, str]]:
     """Every file that bundle.json names: its SHA-256, where it states one, and how to mend it."""
     bundle = opened.bundle
     for graph in bundle.graphs:
-        yield graph.file, graph.sha256, _MEND
+        mend = _mend(opened, graph)
+        yield graph.file, graph.sha256, mend
         for data in graph.external_data:
-            yield data.file, data.sha256, _MEND
+            yield data.file, data.sha256, mend
     yield bundle.text.tokenizer.file, bundle.text.tokenizer.sha256, _MEND
     for engine in bundle.engines:
         mend = f"run `animatic build {shlex.quote(str(opened.root))} --target {engine.target}`"
@@ -124,6 +125,17 @@ def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None, str]]:
         yield engine.sidecar.file, engine.sidecar.sha256, mend
     for licence in bundle.licences:
         yield licence.file, None, _MEND
+
+
+def _mend(opened: OpenBundle, graph: GraphSpec) -> str:
+    """How a graph is made again: one that is derived without the rest of the bundle."""
+    if not graph.made_from:
+        return _MEND
+    root = shlex.quote(str(opened.root))
+    if graph.precision in {"int8", "fp8"}:
+        return f"run `animatic calibrate {root} --precision {graph.precision}`"
+    family = opened.bundle.family
+    return f"run `animatic export {family} --precision {graph.precision} --out {root}`"
 
 
 def verify_files(opened: OpenBundle, only: Collection[str] | None = None) -> None:

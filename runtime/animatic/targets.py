@@ -123,8 +123,8 @@ def load_targets() -> Mapping[str, Target]:
 def find_target(name: str) -> Target:
     """Look a target up; TargetError names the nearest ones."""
     targets = load_targets()
-    if name in targets:
-        return targets[name]
+    if name.lower() in targets:
+        return targets[name.lower()]
     near = difflib.get_close_matches(name.lower(), targets, n=3, cutoff=0.5)
     guess = f"did you mean {' or '.join(near)}? " if near else ""
     raise TargetError(f"There is no target {name!r}; {guess}`animatic targets` lists them all.")

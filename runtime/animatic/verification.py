@@ -21,7 +21,7 @@ from animatic.store import sha256_file
 from animatic.targets import find_target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from animatic.bundle import EngineEntry, GraphSpec
     from animatic.engine import Engine
@@ -82,7 +82,7 @@ def verify_bundle(
     for entry in opened.bundle.engines:
         graph = opened.bundle.graph(entry.role, entry.precision)
         reference = opened.bundle.graph(entry.role)
-        found = [_engine_files(opened, entry), _freshness(opened, entry, graph)]
+        found = [_engine_files(opened, entry), _freshness(opened, entry, graph, sound)]
         found.append(_machine(opened, entry, machine, version))
         findings += found
         if all(finding.outcome == "right" for finding in found) and reference.file in sound:
@@ -141,7 +141,11 @@ def _damage(opened: OpenBundle, file: str, expected: str | None) -> str | None:
     return None
 
 
-def _freshness(opened: OpenBundle, entry: EngineEntry, graph: GraphSpec) -> Finding:
+def _freshness(
+    opened: OpenBundle, entry: EngineEntry, graph: GraphSpec, sound: Collection[str]
+) -> Finding:
+    if graph.file not in sound:
+        return _finding("fresh", entry, "wrong", f"cannot be told: {graph.file} is damaged.")
     if fresh(entry, graph):
         return _finding("fresh", entry, "right", f"was built from today's {graph.file}.")
     return _finding(

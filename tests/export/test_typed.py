@@ -1,15 +1,20 @@
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING
 
 import onnx
 import pytest
 import torch
+from click.testing import CliRunner
 from onnx import TensorProto
 
+from animatic.store import open_bundle, shipped_bundle_path
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan
+from animatic_export.blockout.typed import add_typed_graphs
 from animatic_export.blockout.vae import VideoVae
+from animatic_export.cli import command
 from animatic_export.errors import ExportError, ParityError
 from animatic_export.graph import GraphPlan, export_graph
 from animatic_export.typed import typed_module, typed_plan
@@ -83,3 +88,24 @@ def test_a_typed_graph_that_is_off_is_found_out(tmp_path: Path) -> None:
         next(plan.module.parameters()).mul_(3)
     with pytest.raises(ParityError, match="fp16 vae_decoder is off by"):
         export_graph(plan, tmp_path)
+
+
+def test_the_built_in_model_is_not_exported_over_itself() -> None:
+    words = ["blockout", "--precision", "fp16", "--out", str(shipped_bundle_path())]
+    result = CliRunner().invoke(command, words)
+    assert result.exit_code == 1
+    assert "is the built-in model itself: choose another --out" in result.output
+
+
+@pytest.mark.slow
+def test_a_damaged_typed_graph_is_exported_again_and_alone(
+    half_blockout: Path, tmp_path: Path
+) -> None:
+    root = shutil.copytree(half_blockout, tmp_path / "blockout")
+    before = open_bundle(root).bundle
+    damaged = root / before.graph("vae_decoder", "fp16").file
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    assert add_typed_graphs(root, "fp16").keys() == {"vae_decoder"}
+    assert {graph.file for graph in open_bundle(root).bundle.graphs} == {
+        graph.file for graph in before.graphs
+    }

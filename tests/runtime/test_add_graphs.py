@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from animatic.bundle import EngineEntry, FileRef, GraphSpec
-from animatic.errors import OutputError
+from animatic.errors import BundleIntegrityError, OutputError
 from animatic.store import add_graphs, open_bundle, sha256_file, write_bundle
 
 replace = msgspec.structs.replace
@@ -111,3 +111,20 @@ def test_a_file_that_is_not_there_is_said_in_a_sentence(bundle: Path, tmp_path: 
     with pytest.raises(OutputError, match=r"cannot be written .*; choose a folder"):
         add_graphs(bundle, [spec], tmp_path / "staged")
     assert len(open_bundle(bundle).bundle.graphs) == 3
+
+
+def test_a_damaged_derived_graph_is_made_again_without_the_rest(
+    bundle: Path, tmp_path: Path
+) -> None:
+    fp16 = replace(staged_graph(bundle, tmp_path / "staged", b"one"), made_from="a" * 64)
+    add_graphs(bundle, [fp16], tmp_path / "staged")
+    (bundle / fp16.file).write_bytes(b"cut")
+    with pytest.raises(BundleIntegrityError, match=r"`animatic export \S+ --precision fp16 --out "):
+        open_bundle(bundle)
+    (bundle / fp16.file).write_bytes(b"one")
+    staged_graph(bundle, tmp_path / "staged", b"two")
+    int8 = replace(fp16, precision="int8", file="denoiser.int8.onnx", sha256="0" * 64)
+    (tmp_path / "staged" / int8.file).write_bytes(b"eight")
+    add_graphs(bundle, [int8], tmp_path / "staged")
+    with pytest.raises(BundleIntegrityError, match=r"`animatic calibrate \S+ --precision int8`"):
+        open_bundle(bundle)

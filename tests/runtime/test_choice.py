@@ -341,7 +341,9 @@ def test_precisions_on_the_processor(folder: Path, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr("animatic.engine.choice.OnnxRuntimeEngine", Watched)
     opened = open_bundle(folder)
-    with pytest.raises(EngineError, match=r"has no int8 graph; run `animatic calibrate .*tiny`"):
+    with pytest.raises(
+        EngineError, match=r"has no int8 graph; run `animatic export tiny --precision int8 "
+    ):
         choose(opened, "cpu", "int8")
     with pytest.raises(EngineError, match="cannot compute in fp8; choose fp32, fp16 or int8"):
         choose(opened, "cpu", "fp8")

@@ -180,8 +180,8 @@ def test_an_unknown_card_is_told_what_to_give(
 @pytest.mark.parametrize(
     ("code", "card", "sentence"),
     [
-        (MISSING, False, "shows no NVIDIA GPU and no driver for one; use the target cpu"),
-        (NOT_LOADED, False, "shows no NVIDIA GPU and no driver for one; use the target cpu"),
+        (MISSING, False, "shows no NVIDIA GPU and no driver for one; name a target"),
+        (NOT_LOADED, False, "shows no NVIDIA GPU and no driver for one; name a target"),
         (MISSING, True, "an NVIDIA GPU but no driver for it .* install NVIDIA's driver"),
         (NOT_LOADED, True, "installed but not loaded; `sudo modprobe nvidia`"),
         (MISMATCH, True, "of different versions, as after an update; restart the machine"),
@@ -208,7 +208,7 @@ def test_a_part_that_is_no_display_is_no_gpu(tmp_path: Path) -> None:
 
 
 def test_a_driver_without_a_gpu(tmp_path: Path) -> None:
-    with pytest.raises(TargetError, match="shows no NVIDIA GPU; use the target cpu"):
+    with pytest.raises(TargetError, match="shows no NVIDIA GPU; name a target"):
         detect_target(root=tmp_path, nvml=Nvml(), environment={})
 
 

@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Final
 
 from animatic.lock import locked
-from animatic.store import OpenBundle, add_graphs, open_bundle
+from animatic.store import OpenBundle, add_graphs, open_bundle, sha256_file, verify_files
 from animatic_export.blockout.from_bundle import read_decoder, read_denoiser, read_text_encoder
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
 from animatic_export.graph import ExportedGraph, GraphPlan, export_graph
@@ -39,7 +39,8 @@ def add_typed_graphs(folder: Path, precision: str) -> dict[Role, float]:
 
 
 def _add(folder: Path, precision: str) -> dict[Role, float]:
-    opened = open_bundle(folder)
+    opened = open_bundle(folder, verify=False)
+    verify_files(opened, {opened.bundle.graph(role).file for role in ROLES})
     for left in folder.glob(f"{STAGING}*"):  # by a run that was killed
         shutil.rmtree(left, ignore_errors=True)
     exported: dict[Role, ExportedGraph] = {}
@@ -50,6 +51,7 @@ def _add(folder: Path, precision: str) -> dict[Role, float]:
             origin = _origin(opened.bundle.graph(role), precision)
             if not any(
                 (graph.role, graph.precision, graph.made_from) == (role, precision, origin)
+                and _is_whole(opened, graph)
                 for graph in opened.bundle.graphs
             ):
                 plan = typed_plan(_plan(opened, role), precision, origin)
@@ -57,6 +59,11 @@ def _add(folder: Path, precision: str) -> dict[Role, float]:
         if exported:
             add_graphs(folder, [graph.spec for graph in exported.values()], staged)
     return {role: graph.error for role, graph in exported.items()}
+
+
+def _is_whole(opened: OpenBundle, graph: GraphSpec) -> bool:
+    path = opened.path(graph.file)
+    return path.is_file() and sha256_file(path) == graph.sha256
 
 
 def _origin(reference: GraphSpec, precision: str) -> str:

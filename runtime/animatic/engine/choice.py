@@ -37,6 +37,7 @@ DeviceName = Literal["auto", "cpu", "cuda", "tensorrt", "tensorrt_rtx", "onnxrun
 are that backend on it."""
 
 ROLES: Final[tuple[Role, ...]] = ("text_encoder", "denoiser", "vae_decoder")
+_PRECISIONS: Final = ("fp32", "fp16", "bf16", "int8", "fp8")
 _CPU_TYPED: Final = ("fp16", "int8")  # ONNX Runtime's processor kernels know no bf16 and no fp8
 
 
@@ -92,6 +93,11 @@ def choose(
         raise EngineError(
             f"There is no device {device!r}; choose one of {', '.join(get_args(DeviceName))}."
         )
+    known = {*_PRECISIONS, *(graph.precision for graph in opened.bundle.graphs)}
+    if precision is not None and precision not in known:
+        raise EngineError(
+            f"There is no precision {precision!r}; choose one of {', '.join(_PRECISIONS)}."
+        )
     wish = _Wish(opened, device, precision, threads, verify)
     troubles: list[Exception] = []
     for attempt in _attempts(wish):
@@ -103,7 +109,7 @@ def choose(
             troubles.append(error)
             continue
         troubles += skipped
-        why = " ".join(map(str, troubles)) or _nothing_better(wish, backend)
+        why = " ".join(dict.fromkeys(map(str, troubles))) or _nothing_better(wish, backend)
         reason = f"{wish.bundle.name} plays by {what}: {why}"
         _log.info("%s", reason)
         return Choice(engines, backend, reason, is_fallback=bool(troubles))
@@ -127,7 +133,7 @@ def _attempts(wish: _Wish) -> Iterator[Callable[[_Wish], _Attempt]]:
 
 
 def _none(wish: _Wish, troubles: list[Exception]) -> EngineError:
-    said = " ".join(map(str, troubles))
+    said = " ".join(dict.fromkeys(map(str, troubles)))
     error = EngineError(f"{wish.bundle.name} cannot be played by the device {wish.device}. {said}")
     error.__cause__ = troubles[0]
     return error
@@ -282,8 +288,10 @@ def _graphs(wish: _Wish, precision: str, *, must: bool) -> dict[Role, GraphSpec]
     """
     kinds = {role: _typed(wish.bundle, role, (precision, "fp16")) for role in ROLES}
     if must and precision not in kinds.values():
-        mend = {"int8": "calibrate", "fp8": "calibrate"}.get(precision)
-        command = f"animatic {mend} {wish.opened.root}" if mend else "animatic export"
+        typed = any(graph.precision == "fp16" for graph in wish.bundle.graphs)
+        command = f"animatic export {wish.bundle.family} --precision {precision} --out FOLDER"
+        if typed and precision in {"int8", "fp8"}:
+            command = f"animatic calibrate {wish.opened.root} --precision {precision}"
         raise EngineError(
             f"The bundle {wish.bundle.name} has no {precision} graph; run `{command}`, or leave "
             "the precision out."
