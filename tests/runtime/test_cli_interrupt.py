@@ -33,6 +33,14 @@ runpy.run_module("animatic", run_name="__main__", alter_sys=True)
 """
 
 
+@pytest.fixture(autouse=True)
+def in_the_foreground() -> Iterator[None]:
+    """Under nohup SIGHUP is ignored, and children would inherit that."""
+    before = signal.signal(HANGUP, signal.SIG_DFL)
+    yield
+    signal.signal(HANGUP, before)
+
+
 @pytest.mark.parametrize(
     ("sent", "code", "said"),
     [
