@@ -16,6 +16,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from animatic_calibration.errors import CalibrationError
 from animatic_calibration.layers import to_matrix
+from animatic_calibration.rebuild import rebuild
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -69,12 +70,7 @@ def quantise(
             node.input[0] = pairs.restored(layer.activation)
             node.input[1] = pairs.restored(layer.weight)
         nodes.append(node)
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in weights.values() if tensor.name in used]
-    graph.ClearField("node")
-    graph.node.extend(nodes)
-    graph.ClearField("initializer")
-    graph.initializer.extend([*kept, *pairs.constants])
+    rebuild(graph, nodes, [*weights.values(), *pairs.constants])
     return result
 
 

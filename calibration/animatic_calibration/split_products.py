@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
 
+from animatic_calibration.rebuild import rebuild
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -51,12 +53,7 @@ def split_products(model: ModelProto) -> ModelProto:
             weights |= {tensor.name: tensor for tensor in constants}
         elif node.output[0] not in gone:
             nodes.append(node)
-    used = {name for node in nodes for name in node.input}
-    kept = [tensor for tensor in weights.values() if tensor.name in used]
-    graph.ClearField("node")
-    graph.node.extend(nodes)
-    graph.ClearField("initializer")
-    graph.initializer.extend(kept)
+    rebuild(graph, nodes, weights.values())
     return result
 
 
