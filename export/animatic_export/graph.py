@@ -50,6 +50,8 @@ class GraphPlan:
     """Name of the graph's file; empty: `<role>.onnx`."""
     made_from: str = ""
     """See `GraphSpec.made_from`."""
+    architecture: str = ""
+    """See `GraphSpec.architecture`."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
         outputs=plan.outputs,
         states=plan.states,
         made_from=plan.made_from,
+        architecture=plan.architecture,
     )
     try:
         return ExportedGraph(spec, _parity(plan, path, spec))

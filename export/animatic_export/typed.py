@@ -18,10 +18,9 @@ import torch
 from torch import nn
 
 from animatic_export.errors import ExportError
+from animatic_export.weights import store_as_it_is
 
 if TYPE_CHECKING:
-    from onnx import ModelProto
-
     from animatic.bundle import TensorSpec
     from animatic_export.graph import GraphPlan
 
@@ -56,7 +55,7 @@ def typed_plan(plan: GraphPlan, precision: str, made_from: str) -> GraphPlan:
         inputs=typed(plan.inputs),
         outputs=typed(plan.outputs),
         precision=precision,
-        shrink=_as_it_is,
+        shrink=store_as_it_is,
         tolerance=TOLERANCES[precision],
         file=f"{plan.role}.{precision}.onnx",
         made_from=made_from,
@@ -79,7 +78,3 @@ def _retype(module: nn.Module, dtype: torch.dtype) -> None:
             child.to(dtype)
         else:
             _retype(child, dtype)
-
-
-def _as_it_is(model: ModelProto) -> ModelProto:
-    return model

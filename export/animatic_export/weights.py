@@ -7,20 +7,62 @@ kernels would saturate on processors without VNNI.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
+import ml_dtypes
 import numpy as np
 import onnx
+import torch
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 SMALLEST: Final = 2048
 """Elements below which a weight stays as it is: biases, norms, tables of constants."""
+_FLOATS: Final = (np.float32, np.float16, ml_dtypes.bfloat16)
 GROUP: Final = 64
 """Weights that share one scale: an outlier spoils the precision of its group alone."""
 
 
+class Storage(NamedTuple):
+    """How a graph that computes in float32 stores its weights.
+
+    precision: as `animatic.bundle.GraphSpec` names it.
+    """
+
+    precision: str
+    shrink: Callable[[ModelProto], ModelProto]
+
+
+def storage_of(dtype: torch.dtype) -> Storage:
+    """Return the storage that loses nothing of a checkpoint whose tensors are of this type.
+
+    KeyError for another type than float32, bfloat16 and float16.
+    """
+    return {
+        torch.float32: Storage("fp32", store_as_it_is),
+        torch.bfloat16: Storage("bf16-weights", store_bfloat16),
+        torch.float16: Storage("fp16-weights", store_half),
+    }[dtype]
+
+
+def store_as_it_is(model: ModelProto) -> ModelProto:
+    """Store every weight in its own type."""
+    return model
+
+
 def store_half(model: ModelProto) -> ModelProto:
     """Store every large float32 weight as float16."""
+    return _store_narrow(model, np.dtype(np.float16), "half")
+
+
+def store_bfloat16(model: ModelProto) -> ModelProto:
+    """Store every large float32 weight as bfloat16."""
+    return _store_narrow(model, np.dtype(ml_dtypes.bfloat16), "bfloat16")
+
+
+def _store_narrow(model: ModelProto, dtype: np.dtype[np.generic], ending: str) -> ModelProto:
     result = _copy(model)
     widen: list[NodeProto] = []
     for tensor in result.graph.initializer:
@@ -28,8 +70,8 @@ def store_half(model: ModelProto) -> ModelProto:
             continue
         array = numpy_helper.to_array(tensor)
         name = tensor.name
-        tensor.CopyFrom(numpy_helper.from_array(array.astype(np.float16), f"{name}.half"))
-        widen.append(helper.make_node("Cast", [f"{name}.half"], [name], to=TensorProto.FLOAT))
+        tensor.CopyFrom(numpy_helper.from_array(array.astype(dtype), f"{name}.{ending}"))
+        widen.append(helper.make_node("Cast", [f"{name}.{ending}"], [name], to=TensorProto.FLOAT))
     _prepend(result, widen)
     return result
 
@@ -39,12 +81,12 @@ def read_weights(model: ModelProto) -> dict[str, np.ndarray]:
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     weights: dict[str, np.ndarray] = {}
     for full_name, array in stored.items():
-        name = full_name.removesuffix(".half").removesuffix(".int8")
+        name = full_name.removesuffix(".half").removesuffix(".int8").removesuffix(".bfloat16")
         if array.dtype == np.int8:
             wide = array.astype(np.float32) * stored[f"{name}.scale"].astype(np.float32)
             # The shape is (rows, columns), or (0, 0, columns) of gathered rows.
             array = wide.reshape(-1, int(stored[f"{name}.shape"][-1]))  # noqa: PLW2901
-        elif array.dtype not in (np.float32, np.float16) or name.endswith(".scale"):
+        elif array.dtype not in _FLOATS or name.endswith(".scale"):
             continue
         wide = array.astype(np.float32)
         weights[name.removesuffix(".T")] = wide.T if name.endswith(".T") else wide

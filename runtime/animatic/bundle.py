@@ -18,11 +18,14 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 __all__ = [
+    "READABLE",
     "SCHEMA_VERSION",
+    "Adapter",
     "Axis",
     "AxisRange",
     "Bundle",
     "Conditioning",
+    "DecoderRole",
     "EngineEntry",
     "FileRef",
     "Geometry",
@@ -32,24 +35,36 @@ __all__ = [
     "Provenance",
     "Role",
     "SamplerSpec",
+    "Schedule",
     "Size",
     "StatePair",
     "TensorSpec",
     "TextSpec",
+    "Tier",
     "decode_bundle",
     "encode_bundle",
 ]
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+READABLE: Final = frozenset({1, SCHEMA_VERSION})
+"""Schema 2 has fields that 1 had not, each with a default that says what was meant before."""
 
 Axis = int | str
 """A fixed size, or the name of a dynamic axis such as "tokens"."""
 
-Role = Literal["text_encoder", "denoiser", "vae_decoder", "vae_encoder"]
+Role = Literal["text_encoder", "denoiser", "vae_decoder", "vae_encoder", "tiny_decoder"]
+"""tiny_decoder: a small stand-in for the vae_decoder, of the same raw latents."""
+
+DecoderRole = Literal["vae_decoder", "tiny_decoder"]
 
 
-class _Part(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What every part of a bundle is: frozen, named, and strict about unknown fields."""
+class _Part(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """What every part of a bundle is: frozen, named, and strict about unknown fields.
+
+    What is at its default is not written, so a field that is added changes no bundle's digest.
+    """
 
 
 class FileRef(_Part, frozen=True, kw_only=True):
@@ -81,9 +96,11 @@ class StatePair(_Part, frozen=True, kw_only=True):
 class GraphSpec(_Part, frozen=True, kw_only=True):
     """One ONNX graph: what it is for, where it lies, what goes in and comes out.
 
-    precision: what it computes in. "fp16-weights" and "int8-weights" are stored narrow and compute
-        in float32 ("fp32"), for processors; "fp16", "bf16", "int8" and "fp8" are typed throughout,
-        for engines.
+    precision: what it computes in. "fp32", and "fp16-weights", "bf16-weights" and "int8-weights",
+        which are stored narrow and compute in float32 too, are for processors; "fp16", "bf16",
+        "int8" and "fp8" are typed throughout, for engines.
+    architecture: the exporter's own account of the module, in JSON, from which it makes the graph
+        in other precisions; the runtime does not read it.
     made_from: SHA-256 in hex of what a derived graph was made from, so that the step which makes
         it knows whether it must be done again; empty for a graph that stands for itself.
     """
@@ -97,6 +114,7 @@ class GraphSpec(_Part, frozen=True, kw_only=True):
     states: tuple[StatePair, ...] = ()
     external_data: tuple[FileRef, ...] = ()
     made_from: str = ""
+    architecture: str = ""
 
 
 class Size(_Part, frozen=True, kw_only=True):
@@ -116,9 +134,11 @@ class Geometry(_Part, frozen=True, kw_only=True):
     frame_counts: each 1 + k * temporal_factor; the first is the default.
     block_latent_frames: latent frames that are denoised together.
     native_fps: exact frames per second, "8/1".
-    decoder_trim: frames dropped from a clip's first decoder call. The decoder gives
+    decoder_trim: frames dropped from a clip's first decoder call. A decoder gives
         temporal_factor frames for every latent frame (the convention of TAEHV), so this is
-        temporal_factor - 1: what remains of the first is the one frame it stands for.
+        temporal_factor - 1: what remains of the first is the one frame it stands for. A decoder
+        whose latents have a fixed frame axis of 1 is called for each latent frame; one whose
+        frame axis is dynamic looks ahead and is called once, with all of a block.
     """
 
     spatial_factor: int
@@ -137,10 +157,15 @@ class Geometry(_Part, frozen=True, kw_only=True):
 
 
 class LatentStats(_Part, frozen=True, kw_only=True):
-    """Per channel: the model's latents are (raw - mean) / std; the decoder takes raw ones."""
+    """Per channel: the model's latents are (raw - mean) / std; decoders take raw ones.
+
+    decode_noise: share of fresh noise that is mixed into raw latents for the vae_decoder, 0 to 1:
+        (1 - share) * raw + share * noise (LTX-Video's decode_noise_scale).
+    """
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    decode_noise: float = 0.0
 
 
 class Conditioning(_Part, frozen=True, kw_only=True):
@@ -152,23 +177,71 @@ class Conditioning(_Part, frozen=True, kw_only=True):
 
 
 class TextSpec(_Part, frozen=True, kw_only=True):
-    """The tokenizer.json and how many tokens the text encoder reads."""
+    """The tokenizer.json and how many tokens the text encoder reads.
+
+    states_length: the encoder's token states are padded with zeros to this many before the
+        denoiser gets them; 0: as many as there are tokens.
+    costly: the encoder takes so long or so much memory that it is loaded only for prompts whose
+        states are not kept on disk, and stays on the processor.
+    """
 
     tokenizer: FileRef
     max_tokens: int
     pad_to_max: bool
+    states_length: int = 0
+    costly: bool = False
+
+
+class Schedule(_Part, frozen=True, kw_only=True):
+    """Noise levels, as `SamplerSpec` has them."""
+
+    sigmas: tuple[float, ...]
+    timesteps: tuple[float, ...] = ()
 
 
 class SamplerSpec(_Part, frozen=True, kw_only=True):
     """The update rule, and the noise levels at which the denoiser is called.
 
+    kind: "euler", "renoise" or "unipc" (`animatic.sampler` has the rules).
     sigmas: descending, in (0, 1], normally from 1.0, WITHOUT the final 0.
     timestep_scale: the denoiser is given timestep_scale * sigma.
+    timesteps: what it is given instead, one for each sigma, where a model's reference rounds.
+    schedules: for other numbers of steps than the usual one, each of another length.
+    guidance: the usual weight of classifier-free guidance; 1 is none, and then the denoiser runs
+        once a step and not twice.
+    negative_prompt: what guidance leads away from, if the shot does not say.
+    context_timestep: after the last step of a block the denoiser runs once more, on the clean
+        latents, and is given this, so that its state holds them; None: it does not.
     """
 
-    kind: Literal["euler", "renoise"]
+    kind: Literal["euler", "renoise", "unipc"]
     sigmas: tuple[float, ...]
     timestep_scale: float = 1000.0
+    timesteps: tuple[float, ...] = ()
+    schedules: tuple[Schedule, ...] = ()
+    guidance: float = 1.0
+    negative_prompt: str = ""
+    context_timestep: float | None = None
+
+
+class Tier(_Part, frozen=True, kw_only=True):
+    """A named trade of quality for speed, such as "preview" or "final".
+
+    steps: how many sampler steps; 0 is the usual number. decoder: which one draws the pictures.
+    """
+
+    name: str
+    size: Size
+    steps: int = 0
+    decoder: DecoderRole = "vae_decoder"
+
+
+class Adapter(_Part, frozen=True, kw_only=True):
+    """A LoRA that was merged into the denoiser: its file's name and SHA-256, and its strength."""
+
+    file: str
+    sha256: str
+    strength: float
 
 
 class Provenance(_Part, frozen=True, kw_only=True):
@@ -180,6 +253,7 @@ class Provenance(_Part, frozen=True, kw_only=True):
     created: str
     command: str
     versions: dict[str, str]
+    adapters: tuple[Adapter, ...] = ()
 
 
 class LicenceNote(_Part, frozen=True, kw_only=True):
@@ -229,6 +303,7 @@ class Bundle(_Part, frozen=True, kw_only=True):
 
     graphs: a role's first is the reference, which runs on any processor; further ones compute the
         same in another precision.
+    tiers: what `Shot.tier` may name; none for a model that has one way only.
     """
 
     schema_version: int
@@ -246,6 +321,7 @@ class Bundle(_Part, frozen=True, kw_only=True):
     graphs: tuple[GraphSpec, ...]
     licences: tuple[LicenceNote, ...] = ()
     engines: tuple[EngineEntry, ...] = ()
+    tiers: tuple[Tier, ...] = ()
     scores: dict[str, float] = {}  # msgspec copies an empty default
 
     def graph(self, role: Role, precision: str | None = None) -> GraphSpec:
@@ -272,7 +348,7 @@ def decode_bundle(data: bytes) -> Bundle:
     """Read the bytes of a bundle.json; BundleSchemaError if they do not describe a bundle."""
     try:
         version = msgspec.json.decode(data, type=_Schema).schema_version
-        if version != SCHEMA_VERSION:
+        if version not in READABLE:
             raise BundleSchemaError(
                 f"bundle.json has schema {version} and this version of animatic reads schema "
                 f"{SCHEMA_VERSION}; update animatic, or export the bundle again."

@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from animatic.bundle import SCHEMA_VERSION
+from animatic.bundle import READABLE, SCHEMA_VERSION
 from animatic.geometry import parse_rate
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _COUNT_LIMIT: Final = 1 << 20  # far above any real axis; keeps the arithmetic o
 
 def contradictions(bundle: Bundle) -> Iterator[str]:
     """Say what is wrong with a bundle, a clause for each fault; nothing if it is sound."""
-    if bundle.schema_version != SCHEMA_VERSION:
+    if bundle.schema_version not in READABLE:
         yield f"its schema_version is not {SCHEMA_VERSION}"
     yield from _in_geometry(bundle.geometry)
     yield from _in_numbers(bundle)
