@@ -7,7 +7,7 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from animatic.bundle import READABLE, SCHEMA_VERSION
+from animatic.bundle import READABLE, SCHEMA_VERSION, Schedule
 from animatic.geometry import parse_rate
 
 if TYPE_CHECKING:
@@ -28,17 +28,23 @@ def contradictions(bundle: Bundle) -> Iterator[str]:
         yield f"its schema_version is not {SCHEMA_VERSION}"
     yield from _in_geometry(bundle.geometry)
     yield from _in_numbers(bundle)
+    yield from _in_sampler(bundle)
+    yield from _in_tiers(bundle)
     for graph in bundle.graphs:
         yield from _in_graph(graph)
     kinds = [(graph.role, graph.precision) for graph in bundle.graphs]
     if len(set(kinds)) != len(kinds):
         yield "two graphs have the same role and precision"
+    roles = {graph.role for graph in bundle.graphs}
+    if "tiny_decoder" in roles and "vae_decoder" not in roles:
+        yield "it has a tiny_decoder and no vae_decoder, for which that stands in"
     for engine in bundle.engines:
         yield from _in_engine(engine, set(kinds))
     references = [(graph.file, graph.sha256) for graph in bundle.graphs]
     references += [(data.file, data.sha256) for g in bundle.graphs for data in g.external_data]
     references += [(engine.file, engine.sha256) for engine in bundle.engines]
     references += [(engine.sidecar.file, engine.sidecar.sha256) for engine in bundle.engines]
+    references += [(adapter.file, adapter.sha256) for adapter in bundle.provenance.adapters]
     references.append((bundle.text.tokenizer.file, bundle.text.tokenizer.sha256))
     for file, sha256 in references:
         if not _SHA256.fullmatch(sha256):
@@ -85,17 +91,69 @@ def _in_numbers(bundle: Bundle) -> Iterator[str]:
         yield f"the latent mean and std do not have one value for each of {channels} channels"
     if not all(map(math.isfinite, (*mean, *std))) or not all(value > 0 for value in std):
         yield "a latent mean or std is not finite, or a std is not above 0"
-    sigmas = bundle.sampler.sigmas
+    if not 0 <= bundle.latents.decode_noise <= 1:
+        yield "decode_noise is not a share from 0 to 1"
+    if not 1 <= bundle.text.max_tokens <= _COUNT_LIMIT:
+        yield f"max_tokens is not between 1 and {_COUNT_LIMIT:,}"
+    if not 0 <= bundle.text.states_length <= _COUNT_LIMIT:
+        yield f"states_length is not between 0 and {_COUNT_LIMIT:,}"
+    elif 0 < bundle.text.states_length < bundle.text.max_tokens:
+        yield "states_length is below max_tokens, so that a long prompt's states do not fit"
+    if not all(math.isfinite(adapter.strength) for adapter in bundle.provenance.adapters):
+        yield "the strength of an adapter is not a finite number"
+    if not all(map(math.isfinite, bundle.scores.values())):
+        yield "a score is not a finite number"
+
+
+def _in_sampler(bundle: Bundle) -> Iterator[str]:
+    sampler = bundle.sampler
+    usual = Schedule(sigmas=sampler.sigmas, timesteps=sampler.timesteps)
+    for schedule in (usual, *sampler.schedules):
+        yield from _in_schedule(schedule)
+    steps = [len(schedule.sigmas) for schedule in (usual, *sampler.schedules)]
+    if len(set(steps)) != len(steps):
+        yield "two of the sampler's schedules have the same number of steps"
+    if not 0 < sampler.timestep_scale < math.inf:
+        yield "the timestep scale is not a finite number above 0"
+    if not 1 <= sampler.guidance < math.inf:
+        yield "the guidance is not a finite number from 1 on"
+    elif sampler.guidance != 1 and any(g.states for g in bundle.graphs if g.role == "denoiser"):
+        yield "the denoiser keeps a state, which the two runs of guidance would mix up"
+    if sampler.context_timestep is not None:
+        if not 0 <= sampler.context_timestep < math.inf:
+            yield "the context timestep is not a finite number from 0 on"
+        if not bundle.conditioning.context:
+            yield "it has a context timestep, and the model takes no context"
+
+
+def _in_schedule(schedule: Schedule) -> Iterator[str]:
+    sigmas, timesteps = schedule.sigmas, schedule.timesteps
     if not sigmas or not all(0 < sigma <= 1 for sigma in sigmas):
         yield "the sampler's sigmas are not all in (0, 1]"
     if any(later >= sooner for sooner, later in pairwise(sigmas)):
         yield "the sampler's sigmas do not descend"
-    if not 0 < bundle.sampler.timestep_scale < math.inf:
-        yield "the timestep scale is not a finite number above 0"
-    if not 1 <= bundle.text.max_tokens <= _COUNT_LIMIT:
-        yield f"max_tokens is not between 1 and {_COUNT_LIMIT:,}"
-    if not all(map(math.isfinite, bundle.scores.values())):
-        yield "a score is not a finite number"
+    if timesteps and len(timesteps) != len(sigmas):
+        yield "the sampler does not have one timestep for each sigma"
+    if not all(0 <= timestep < math.inf for timestep in timesteps):
+        yield "the sampler's timesteps are not all finite numbers from 0 on"
+
+
+def _in_tiers(bundle: Bundle) -> Iterator[str]:
+    names = [tier.name for tier in bundle.tiers]
+    if len(set(names)) != len(names) or not all(names):
+        yield "two tiers have the same name, or one has none"
+    roles = {graph.role for graph in bundle.graphs}
+    steps = {0, len(bundle.sampler.sigmas), *(len(s.sigmas) for s in bundle.sampler.schedules)}
+    for tier in bundle.tiers:
+        if tier.size not in bundle.geometry.sizes:
+            yield (
+                f"the tier {tier.name!r} has the size {tier.size.width}x{tier.size.height}, which "
+                "is not one of the model's"
+            )
+        if tier.steps not in steps:
+            yield f"the sampler has no schedule of the {tier.steps} steps of the tier {tier.name!r}"
+        if tier.decoder not in roles:
+            yield f"the tier {tier.name!r} is drawn by a {tier.decoder}, which is not there"
 
 
 def _in_engine(engine: EngineEntry, kinds: set[tuple[Role, str]]) -> Iterator[str]:

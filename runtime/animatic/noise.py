@@ -9,7 +9,8 @@ noise: what a backend's arithmetic makes of it differs in the last bits, and so 
     counter = (0, purpose, block, 0)    word 0 counts the numbers within a draw
 
 Purpose 0 is the initial noise and 1 + step the fresh noise of a step: the offset keeps the first
-re-noise draw from repeating the initial noise, which would undo the step. (NumPy's float32 normals
+re-noise draw from repeating the initial noise, which would undo the step. The noise that a decoder
+wants has the last purpose, 2**64 - 1, which no number of steps comes near. (NumPy's float32 normals
 are the ziggurat method of Generator; a golden value in the tests holds it still.)
 """
 
@@ -26,6 +27,7 @@ __all__ = ["NoiseStream"]
 
 _INITIAL: Final = 0
 _FIRST_STEP: Final = 1
+_DECODE: Final = 2**64 - 1
 
 
 class NoiseStream:
@@ -42,6 +44,10 @@ class NoiseStream:
     def fresh(self, block: int, step: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         """Draw what a step of a block re-noises with: standard normal, float32, of the shape."""
         return self._draw(_FIRST_STEP + step, block, shape)
+
+    def decode(self, block: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
+        """Draw what is mixed into a block's latents for its decoder: standard normal, float32."""
+        return self._draw(_DECODE, block, shape)
 
     def _draw(self, purpose: int, block: int, shape: tuple[int, ...]) -> npt.NDArray[np.float32]:
         counter = np.array([0, purpose, block, 0], dtype=np.uint64)

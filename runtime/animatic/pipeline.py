@@ -12,18 +12,21 @@ import logging
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Final, Self, get_args
 
 import numpy as np
 
 from animatic import __version__
-from animatic.engine.choice import Choice, DeviceName, choose
+from animatic.blocks import Clip, Progress
+from animatic.bundle import DecoderRole
+from animatic.decoding import Decoder
+from animatic.denoising import Denoiser
+from animatic.engine.choice import Choice, DeviceName, TextDevice, choose
 from animatic.errors import BundleSchemaError, DeviceLostError, EngineError
 from animatic.frame import Frame
-from animatic.noise import NoiseStream
 from animatic.record import GenerationRecord
-from animatic.sampler import Sampler
 from animatic.store import OpenBundle, open_bundle, verify_files
+from animatic.text_inputs import TextInputs
 from animatic.tokenizer import BundleTokenizer, Tokenizer
 
 if TYPE_CHECKING:
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from animatic.bundle import Role
+    from animatic.bundle import Bundle, GraphSpec, Role
     from animatic.engine import Engine
     from animatic.shot import Shot, ShotPlan
 
@@ -45,19 +48,8 @@ _TENSORS: Final[Mapping[Role, tuple[frozenset[str], frozenset[str]]]] = {
     "text_encoder": (frozenset({"input_ids", "attention_mask"}), frozenset({"text_states"})),
     "denoiser": (frozenset({"latents", "timesteps", "text_states"}), frozenset({"velocity"})),
     "vae_decoder": (frozenset({"latents"}), frozenset({"frames"})),
+    "tiny_decoder": (frozenset({"latents"}), frozenset({"frames"})),
 }
-
-
-class Progress(NamedTuple):
-    """How far a clip is: `done` of `total` units of work.
-
-    A unit is the text, one denoiser step of one block, or one decoded latent frame; `stage` is
-    "text", "denoise" or "decode", the kind of the unit just done.
-    """
-
-    done: int
-    total: int
-    stage: str
 
 
 class Pipeline:
@@ -74,40 +66,31 @@ class Pipeline:
     ) -> None:
         """Chain engines that are already open; `Pipeline.open` is the usual way.
 
-        engines: a text_encoder, a denoiser and a vae_decoder; the pipeline closes them.
+        engines: a text_encoder, a denoiser, a vae_decoder and perhaps a tiny_decoder; the pipeline
+            closes them.
         choice: how they were chosen. spare: opens others to go on with when the GPU is lost.
         BundleSchemaError if a graph is missing or is not one that the pipeline can drive.
         """
-        for role, (inputs, outputs) in _TENSORS.items():
-            if role not in engines:
-                raise BundleSchemaError(
-                    f"The bundle {bundle.bundle.name} has no {role} graph; export the bundle "
-                    "again with one."
-                )
-            spec = engines[role].spec
-            absent = inputs - {tensor.name for tensor in spec.inputs}
-            absent |= outputs - {tensor.name for tensor in spec.outputs}
-            if absent:
-                raise BundleSchemaError(
-                    f"The {role} graph of the bundle {bundle.bundle.name} has no tensor "
-                    f"{min(absent)}; export the bundle again."
-                )
         self._opened = bundle
         self._tokenizer = tokenizer
-        self._engines = dict(engines)
         self._choice = choice
         self._spare = spare
         self._preview = False
-        self._sampler = Sampler(bundle.bundle.sampler)
-        # [1, channels, 1, 1, 1], to broadcast over the latents.
-        stats = bundle.bundle.latents
-        self._mean = np.array(stats.mean, dtype=np.float32).reshape(1, -1, 1, 1, 1)
-        self._std = np.array(stats.std, dtype=np.float32).reshape(1, -1, 1, 1, 1)
-        self._takes_mask = any(t.name == "text_mask" for t in engines["denoiser"].spec.inputs)
-        self._text: tuple[str, dict[str, npt.NDArray[Any]]] | None = None
+        self._chain(engines)
         # Two clips at a time would mix their states in the engines.
         self._busy = threading.Lock()
         self._closed = False
+
+    def _chain(self, engines: Mapping[Role, Engine]) -> None:
+        bundle = self._opened.bundle
+        _check(bundle, {role: engine.spec for role, engine in engines.items()})
+        self._engines = dict(engines)
+        self._denoiser = Denoiser(engines["denoiser"])
+        self._text = TextInputs(
+            self._opened, self._tokenizer, engines["text_encoder"], engines["denoiser"].spec
+        )
+        roles: tuple[DecoderRole, ...] = get_args(DecoderRole)
+        self._decoders = {role: Decoder(bundle, engines[role]) for role in roles if role in engines}
 
     @classmethod
     def open(
@@ -119,6 +102,7 @@ class Pipeline:
         threads: int | None = None,
         verify: bool = True,
         fallback: bool = False,
+        text_device: TextDevice = "auto",
     ) -> Self:
         """Load a bundle, by default the built-in one, on the best device that there is.
 
@@ -130,6 +114,8 @@ class Pipeline:
         verify: hash the files that are loaded first.
         fallback: when the GPU is lost in mid-clip, go on with the processor (`Frame.preview`)
             instead of raising DeviceLostError.
+        text_device: where the text encoder plays; "cpu", "gpu", or "auto": on the processor if the
+            bundle says that it is costly, else where the rest does.
         Raises BundleError or EngineError.
         """
         opened = open_bundle(bundle, verify=False)
@@ -137,7 +123,9 @@ class Pipeline:
         if verify:
             verify_files(opened, {text.tokenizer.file})
         tokenizer = BundleTokenizer(opened.path(text.tokenizer.file), text)
-        choice = choose(opened, device, precision, threads=threads, verify=verify)
+        choice = choose(
+            opened, device, precision, threads=threads, verify=verify, text_device=text_device
+        )
         spare = partial(choose, opened, "cpu", threads=threads, verify=verify)
         try:
             return cls(
@@ -174,6 +162,7 @@ class Pipeline:
         if self._closed:
             raise EngineError("The pipeline is closed; open it again.")
         plan = shot.plan(self._opened.bundle)
+        self._played(plan)
         return self._frames(plan, on_progress or _ignore)
 
     def clip(self, shot: Shot) -> npt.NDArray[np.uint8]:
@@ -183,13 +172,14 @@ class Pipeline:
     def record(self, shot: Shot) -> GenerationRecord:
         """Say what to store with a clip so that it can be made again; ShotError as `generate`."""
         bundle = self._opened.bundle
+        plan = shot.plan(bundle)
         backend = "onnxruntime" if self._choice is None else self._choice.backend
-        played = [engine.spec for engine in self._engines.values()]
+        played = [engine.spec for engine in self._played(plan)]
         usual = backend == "onnxruntime" and all(s == bundle.graph(s.role) for s in played)
         hashes = "".join(sorted(spec.sha256 for spec in played))
         return GenerationRecord.of(
-            shot.plan(bundle),
-            bundle_name=bundle.name,
+            plan,
+            bundle,
             bundle_sha256=self._opened.digest,
             animatic_version=__version__,
             backend=backend,
@@ -200,7 +190,6 @@ class Pipeline:
     def close(self) -> None:
         """Free the engines; closing twice is allowed."""
         self._closed = True
-        self._text = None
         for engine in self._engines.values():
             engine.close()
 
@@ -249,7 +238,7 @@ class Pipeline:
             return
         for engine in self._engines.values():
             engine.close()
-        self._engines, self._text = dict(spare.engines), None
+        self._chain(spare.engines)
         reason = f"{spare.reason} It stands in for a GPU that was lost."
         self._choice = replace(spare, reason=reason, is_fallback=True)
         self._spare, self._preview = None, True
@@ -258,76 +247,45 @@ class Pipeline:
                 yield frame
 
     def _pictures(self, plan: ShotPlan, on_progress: Callable[[Progress], None]) -> Iterator[Frame]:
-        geometry = self._opened.bundle.geometry
-        channels, latent_frames, rows, columns = plan.latent_shape
-        block_frames = min(geometry.block_latent_frames, latent_frames)
-        blocks = latent_frames // block_frames
-        total = 1 + blocks * len(self._sampler) + latent_frames
-        noise = NoiseStream(plan.seed, plan.variant)
+        clip = Clip(self._opened.bundle, plan, on_progress)
+        words = self._text.words(plan)
+        clip.count("text")
+        pictures = clip.pictures(self._denoiser, self._decoders[plan.decoder], words)
+        for index, pixels in enumerate(pictures):
+            yield Frame(index, pixels, index / plan.fps, self._preview)
 
-        text = self._encode(plan.prompt)
-        done = 1
-        on_progress(Progress(done, total, "text"))
-        expected = (1, 3, geometry.temporal_factor, plan.height, plan.width)
-        index = 0
-        # What a block knows of the one before it is what the denoiser's own state pairs carry.
-        for block in range(blocks):
-            shape = (1, channels, block_frames, rows, columns)
-            x = self._sampler.start(noise.initial(block, shape))
-            for step in range(len(self._sampler)):
-                timestep = self._sampler.timestep(step)
-                inputs = {
-                    "latents": x,
-                    "timesteps": np.full((1, block_frames), timestep, dtype=np.float32),
-                    **text,
-                }
-                velocity = self._engines["denoiser"].run(inputs)["velocity"]
-                x = self._sampler.step(step, x, velocity, partial(noise.fresh, block, step, shape))
-                done += 1
-                on_progress(Progress(done, total, "denoise"))
-            raw = x * self._std + self._mean
-            for frame in range(block_frames):
-                latents = {"latents": raw[:, :, frame : frame + 1]}
-                decoded = self._engines["vae_decoder"].run(latents)["frames"]
-                done += 1
-                on_progress(Progress(done, total, "decode"))
-                first = geometry.decoder_trim if index == 0 else 0
-                for pixels in _to_pixels(decoded, expected)[first:]:
-                    yield Frame(index, pixels, index / plan.fps, self._preview)
-                    index += 1
+    def _played(self, plan: ShotPlan) -> list[Engine]:
+        """The engines that make a plan; EngineError if its decoder was not opened."""
+        if plan.decoder not in self._engines:
+            raise EngineError(
+                f"The {plan.decoder} of the bundle {self._opened.bundle.name} was not opened with "
+                "the rest; choose the vae_decoder."
+            )
+        return [self._engines[role] for role in ("text_encoder", "denoiser", plan.decoder)]
 
-    def _encode(self, prompt: str) -> dict[str, npt.NDArray[Any]]:
-        """Make the denoiser's text inputs; the last prompt's are kept, as it often comes again."""
-        if self._text is not None and self._text[0] == prompt:
-            return self._text[1]
-        tokens = self._tokenizer.encode(prompt)
-        states = self._engines["text_encoder"].run(
-            {"input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+
+def _check(bundle: Bundle, specs: Mapping[Role, GraphSpec]) -> None:
+    """Hold graphs to what the pipeline gives and takes; BundleSchemaError if one is not so."""
+    for role, (inputs, outputs) in _TENSORS.items():
+        if role not in specs:
+            if role == "tiny_decoder":
+                continue
+            raise BundleSchemaError(
+                f"The bundle {bundle.name} has no {role} graph; export the bundle again with one."
+            )
+        absent = inputs - {tensor.name for tensor in specs[role].inputs}
+        absent |= outputs - {tensor.name for tensor in specs[role].outputs}
+        if absent:
+            raise BundleSchemaError(
+                f"The {role} graph of the bundle {bundle.name} has no tensor {min(absent)}; "
+                "export the bundle again."
+            )
+    if bundle.sampler.guidance != 1 and specs["denoiser"].states:
+        raise BundleSchemaError(
+            f"The denoiser of the bundle {bundle.name} keeps a state, which the two runs of "
+            "guidance would mix up; export the bundle again with a guidance of 1."
         )
-        text = {"text_states": states["text_states"]}
-        if self._takes_mask:
-            text["text_mask"] = tokens.attention_mask
-        self._text = (prompt, text)
-        return text
 
 
 def _ignore(progress: Progress) -> None:
     """Nobody asked how far we are."""
-
-
-def _to_pixels(
-    decoded: npt.NDArray[np.float32], expected: tuple[int, ...]
-) -> npt.NDArray[np.uint8]:
-    """From the decoder's [1, 3, frames, height, width] in [0, 1] to uint8 [frames, h, w, 3]."""
-    if decoded.shape != expected:
-        raise EngineError(
-            f"The decoder gave the shape {list(decoded.shape)} and bundle.json promises "
-            f"{list(expected)}; export the bundle again."
-        )
-    if not np.isfinite(decoded).all():
-        raise EngineError(
-            "The decoder gave values that are not numbers; try another seed, or export the "
-            "model again in float32."
-        )
-    pixels = (decoded[0] * 255).round().clip(0, 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels.transpose(1, 2, 3, 0))

@@ -6,12 +6,15 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from animatic.bundle import DecoderRole
 from animatic.errors import OutputError
 from animatic.geometry import format_rate, parse_rate
-from animatic.shot import Shot, ShotPlan
+from animatic.shot import Shot, ShotPlan, usual_decoder
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+    from animatic.bundle import Bundle
 
 __all__ = ["GenerationRecord"]
 
@@ -27,7 +30,10 @@ class GenerationRecord(
     bundle_sha256: `OpenBundle.digest` of the model, in hex.
     backend: what ran the graphs (`Choice.backend`); precision: of the denoiser's graph, empty for
         the reference on the processor; graphs_sha256: of the graphs that were played, where they
-        are not the reference. These are left out of the JSON where they are the defaults.
+        are not the reference.
+    steps, guidance, negative_prompt, decoder: where they are not what the bundle's `Shot.plan`
+        settles on by itself.
+    What is at its default is left out of the JSON.
     """
 
     prompt: str
@@ -43,13 +49,17 @@ class GenerationRecord(
     backend: str = "onnxruntime"
     precision: str = ""
     graphs_sha256: str = ""
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    decoder: DecoderRole | None = None
 
     @classmethod
     def of(
         cls,
         plan: ShotPlan,
+        bundle: Bundle,
         *,
-        bundle_name: str,
         bundle_sha256: str,
         animatic_version: str,
         backend: str = "onnxruntime",
@@ -57,6 +67,9 @@ class GenerationRecord(
         graphs_sha256: str = "",
     ) -> GenerationRecord:
         """Note down a planned shot on one bundle."""
+        usual = bundle.sampler
+        negative = plan.negative_prompt if plan.guidance != 1 else usual.negative_prompt
+        decoder = usual_decoder(bundle)
         return cls(
             prompt=plan.prompt,
             seed=plan.seed,
@@ -65,12 +78,16 @@ class GenerationRecord(
             height=plan.height,
             frames=plan.frames,
             fps=format_rate(plan.fps),
-            bundle_name=bundle_name,
+            bundle_name=bundle.name,
             bundle_sha256=bundle_sha256,
             animatic_version=animatic_version,
             backend=backend,
             precision=precision,
             graphs_sha256=graphs_sha256,
+            steps=None if plan.steps == len(usual.sigmas) else plan.steps,
+            guidance=None if plan.guidance == usual.guidance else plan.guidance,
+            negative_prompt=None if negative == usual.negative_prompt else negative,
+            decoder=None if plan.decoder == decoder else plan.decoder,
         )
 
     def to_json(self) -> str:
@@ -103,4 +120,8 @@ class GenerationRecord(
             frames=self.frames,
             fps=self.rate(),
             variant=self.variant,
+            steps=self.steps,
+            guidance=self.guidance,
+            negative_prompt=self.negative_prompt,
+            decoder=self.decoder,
         )

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import numbers
 import operator
 import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
 
+from animatic.bundle import DecoderRole
 from animatic.errors import ShotError
 from animatic.geometry import (
     MAX_RATE,
@@ -21,17 +21,26 @@ from animatic.geometry import (
     parse_rate,
     to_latent,
 )
+from animatic.lengths import MAX_SECONDS, Lengths
+from animatic.sentences import listed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from animatic.bundle import Bundle, Geometry, SamplerSpec, Tier
 
-    from animatic.bundle import Bundle, Geometry
-
-__all__ = ["MAX_PROMPT_CHARACTERS", "MAX_SECONDS", "MAX_SEED", "Shot", "ShotPlan", "read_rate"]
+__all__ = [
+    "MAX_GUIDANCE",
+    "MAX_PROMPT_CHARACTERS",
+    "MAX_SECONDS",
+    "MAX_SEED",
+    "Shot",
+    "ShotPlan",
+    "read_rate",
+    "usual_decoder",
+]
 
 MAX_PROMPT_CHARACTERS: Final = 2_000
 MAX_SEED: Final = 2**63 - 1  # what a signed 64-bit field of any file or database holds
-MAX_SECONDS: Final = 86_400  # a day; no model comes near, and the arithmetic stays small
+MAX_GUIDANCE: Final = 100  # models are made for 3 to 8; far beyond, pictures burn out
 
 # The rates of NTSC video and its kin: people write them as 23.976, 29.97 or 59.94.
 _NTSC: Final = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120))
@@ -45,6 +54,8 @@ class ShotPlan:
 
     width, height: pixels. frames: count. fps: exact delivery rate in frames per second.
     latent_shape: the whole clip in latents.
+    steps: of the sampler. guidance: its weight; at 1 there is none, and no negative prompt either.
+    decoder: which graph draws the pictures.
     """
 
     prompt: str
@@ -55,6 +66,10 @@ class ShotPlan:
     frames: int
     fps: Fraction
     latent_shape: LatentShape
+    steps: int
+    guidance: float
+    negative_prompt: str
+    decoder: DecoderRole
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,13 @@ class Shot:
     fps: the delivery rate in frames per second: a whole number, a Fraction, or text that
         `read_rate` reads. The frames are conformed, which means played at that rate; none is added
         or dropped.
+    tier: a name of the bundle's (`Bundle.tiers`), which settles size, steps and decoder together;
+        what is given beside it wins.
+    steps: how many sampler steps, a number that the model offers.
+    guidance: weight of classifier-free guidance, 1 to 100; 1 is none.
+    negative_prompt: what guidance leads away from, in words; empty for nothing in particular.
+    decoder: "vae_decoder", or "tiny_decoder", which is what a bundle that has one uses when
+        neither this nor the tier says otherwise.
 
     Nothing is checked until `plan`, which checks everything.
     """
@@ -81,6 +103,11 @@ class Shot:
     frames: int | None = None
     fps: Fraction | int | str | None = None
     variant: int = 0
+    tier: str | None = None
+    steps: int | None = None
+    guidance: float | None = None
+    negative_prompt: str | None = None
+    decoder: DecoderRole | None = None
 
     def plan(self, bundle: Bundle) -> ShotPlan:
         """Settle this shot on a model; ShotError says what the model would accept instead."""
@@ -88,9 +115,11 @@ class Shot:
         prompt = _checked_prompt(self.prompt)
         seed = _checked_number("seed", self.seed)
         variant = _checked_number("variant", self.variant)
-        width, height = self._settled_size(geometry)
+        tier = _settled_tier(self.tier, bundle)
+        width, height = _settled_size(self.size, tier, geometry)
         fps = geometry.fps if self.fps is None else _checked_rate(self.fps)
-        frames = self._settled_frames(bundle, fps)
+        frames = Lengths.of(bundle, fps).settle(self.seconds, self.frames)
+        guidance = _settled_guidance(self.guidance, bundle.sampler)
         return ShotPlan(
             prompt=prompt,
             seed=seed,
@@ -100,75 +129,125 @@ class Shot:
             frames=frames,
             fps=fps,
             latent_shape=to_latent(PixelShape(frames, height, width), geometry),
+            steps=_settled_steps(self.steps, tier, bundle.sampler),
+            guidance=guidance,
+            negative_prompt=_settled_negative(self.negative_prompt, guidance, bundle.sampler),
+            decoder=_settled_decoder(self.decoder, tier, bundle),
         )
 
-    def _settled_size(self, geometry: Geometry) -> tuple[int, int]:
-        offered = [(size.width, size.height) for size in geometry.sizes]
-        if self.size is None:
-            return offered[0]
-        asked: object = self.size
-        # A list serves as well, from JSON say; an array's own == would give an array.
-        if isinstance(asked, tuple | list) and all(isinstance(s, numbers.Integral) for s in asked):
-            for size in offered:
-                if tuple(asked) == size:
-                    return size
-        choices = _listed([f"{width}x{height}" for width, height in offered])
-        raise ShotError(f"This model does not make that size; choose {choices}.")
 
-    def _settled_frames(self, bundle: Bundle, fps: Fraction) -> int:
-        possible = _possible_frame_counts(bundle)
-        if not possible:
-            raise ShotError(
-                "Every clip length of this model needs more than one block, which it cannot "
-                "join without context; export it again with a shorter frame count."
-            )
-        choices = _listed([str(count) for count in possible])
-        if self.seconds is not None and self.frames is not None:
-            raise ShotError("A shot has either seconds or frames; leave one of them out.")
-        if self.frames is not None:
-            for count in possible:
-                if self.frames == count:
-                    return count
-            raise ShotError(f"This model does not make that many frames; choose {choices}.")
-        if self.seconds is None:
-            return possible[0]
-        if not _is_length(self.seconds):
-            raise ShotError(
-                f"The length in seconds cannot be used; choose a number above 0 and up to "
-                f"{MAX_SECONDS:,}, such as {float(possible[0] / fps):.4g}."
-            )
-        nearest = _nearest_frame_count(self.seconds, fps, bundle.geometry.temporal_factor)
-        if nearest in possible:
-            return nearest
-        lengths = _listed([f"{float(count / fps):.4g} ({count} frames)" for count in possible])
+def _settled_tier(asked: object, bundle: Bundle) -> Tier | None:
+    if asked is None:
+        return None
+    for tier in bundle.tiers:
+        if asked == tier.name:
+            return tier
+    if not bundle.tiers:
+        raise ShotError("This model has no tiers; leave the tier out.")
+    raise ShotError(
+        f"This model has no such tier; choose {listed([tier.name for tier in bundle.tiers])}."
+    )
+
+
+def _settled_size(asked: object, tier: Tier | None, geometry: Geometry) -> tuple[int, int]:
+    offered = [(size.width, size.height) for size in geometry.sizes]
+    if asked is None:
+        return (tier.size.width, tier.size.height) if tier else offered[0]
+    # A list serves as well, from JSON say; an array's own == would give an array.
+    if isinstance(asked, tuple | list) and all(isinstance(s, numbers.Integral) for s in asked):
+        for size in offered:
+            if tuple(asked) == size:
+                return size
+    choices = listed([f"{width}x{height}" for width, height in offered])
+    raise ShotError(f"This model does not make that size; choose {choices}.")
+
+
+def _settled_steps(asked: object, tier: Tier | None, sampler: SamplerSpec) -> int:
+    from animatic.sampler import schedule_of  # it loads NumPy, which a shot alone does without
+
+    if asked is None:
+        return (tier and tier.steps) or len(sampler.sigmas)
+    steps = _whole(asked)
+    schedule_of(sampler, steps)
+    return steps
+
+
+def _settled_guidance(asked: object, sampler: SamplerSpec) -> float:
+    if asked is None:
+        return sampler.guidance
+    guidance = -1.0
+    if type(asked) is not bool and isinstance(asked, numbers.Real):  # True would be a slip
+        with contextlib.suppress(OverflowError):  # whole numbers have no end
+            guidance = float(asked)
+    if sampler.guidance == 1 and guidance != 1:
+        raise ShotError("This model was distilled to run without guidance; leave it out.")
+    if not 1 <= guidance <= MAX_GUIDANCE:
         raise ShotError(
-            f"This model does not make a clip of that many seconds at {float(fps):.6g} frames per "
-            f"second; choose {lengths}."
+            f"That guidance cannot be used; choose a number from 1 (none) to {MAX_GUIDANCE}, such "
+            f"as {sampler.guidance:g}."
         )
+    return guidance
+
+
+def _settled_negative(asked: object, guidance: float, sampler: SamplerSpec) -> str:
+    if asked is None:
+        return "" if guidance == 1 else sampler.negative_prompt
+    negative = _checked_text("negative prompt", asked)
+    if negative and guidance == 1:
+        raise ShotError(
+            "Without guidance nothing leads away from a negative prompt; leave it out"
+            + ("." if sampler.guidance == 1 else f", or ask for guidance of {sampler.guidance:g}.")
+        )
+    return negative
+
+
+def _settled_decoder(asked: object, tier: Tier | None, bundle: Bundle) -> DecoderRole:
+    if asked is None:
+        return tier.decoder if tier else usual_decoder(bundle)
+    roles: tuple[DecoderRole, ...] = get_args(DecoderRole)
+    for role in roles:
+        if asked == role:
+            if role == "tiny_decoder" and not _has_tiny_decoder(bundle):
+                raise ShotError("This model has no tiny decoder; leave the decoder out.")
+            return role
+    raise ShotError(f"There is no such decoder; choose {listed(roles)}.")
+
+
+def usual_decoder(bundle: Bundle) -> DecoderRole:
+    """Which decoder draws where nobody chooses one: the fast one, if the bundle has it."""
+    return "tiny_decoder" if _has_tiny_decoder(bundle) else "vae_decoder"
+
+
+def _has_tiny_decoder(bundle: Bundle) -> bool:
+    return any(graph.role == "tiny_decoder" for graph in bundle.graphs)
 
 
 def _checked_prompt(prompt: object) -> str:
-    if not isinstance(prompt, str):
-        raise ShotError(
-            f"The prompt must be text (str), not {type(prompt).__name__}; say in words what is to "
-            "be seen."
-        )
-    if all(map(_is_invisible, prompt)):
+    if isinstance(prompt, str) and all(map(_is_invisible, prompt)):
         raise ShotError("The prompt is empty; say in words what is to be seen.")
-    if len(prompt) > MAX_PROMPT_CHARACTERS:
+    return _checked_text("prompt", prompt)
+
+
+def _checked_text(name: str, text: object) -> str:
+    if not isinstance(text, str):
         raise ShotError(
-            f"The prompt has {len(prompt):,} characters; shorten it to at most "
+            f"The {name} must be text (str), not {type(text).__name__}; say in words what is "
+            f"{'' if name == 'prompt' else 'not '}to be seen."
+        )
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ShotError(
+            f"The {name} has {len(text):,} characters; shorten it to at most "
             f"{MAX_PROMPT_CHARACTERS:,}."
         )
-    for position, character in enumerate(prompt, start=1):
+    for position, character in enumerate(text, start=1):
         # Cc: control characters, NUL and line breaks among them. Zl, Zp: Unicode's own line and
         # paragraph breaks. Cs: half of a surrogate pair, which no UTF-8 file can hold.
         if unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}:
             raise ShotError(
-                f"The prompt holds a control or broken character (U+{ord(character):04X}) at "
+                f"The {name} holds a control or broken character (U+{ord(character):04X}) at "
                 f"place {position}; write it as one line of plain text."
             )
-    return prompt
+    return text
 
 
 def _is_invisible(character: str) -> bool:
@@ -177,32 +256,19 @@ def _is_invisible(character: str) -> bool:
 
 
 def _checked_number(name: str, value: object) -> int:
-    try:
-        # What counts as a whole number: int, and NumPy's. bool does too; True as a seed is a slip.
-        number = -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        number = -1
+    number = _whole(value)
     if not 0 <= number <= MAX_SEED:
         raise ShotError(f"That {name} cannot be used; choose a whole number from 0 to {MAX_SEED}.")
     return number
 
 
-def _possible_frame_counts(bundle: Bundle) -> list[int]:
-    """Find the frame counts on offer that this model can really make, the default first.
-
-    Without context a block knows nothing of the one before it, so a clip is one block at most.
-    With context it is one block, or a whole number of them.
-    """
-    geometry = bundle.geometry
-    possible = []
-    for frames in geometry.frame_counts:
-        latent_frames = 1 + (frames - 1) // geometry.temporal_factor
-        blocks, rest = divmod(latent_frames, geometry.block_latent_frames)
-        if latent_frames <= geometry.block_latent_frames or (
-            bundle.conditioning.context and blocks and not rest
-        ):
-            possible.append(frames)
-    return possible
+def _whole(value: object) -> int:
+    """Return what counts as a whole number, int and NumPy's, as an int; -1 for anything else."""
+    try:
+        # bool counts too; True as a seed is a slip.
+        return -1 if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return -1
 
 
 def read_rate(text: str) -> Fraction:
@@ -235,23 +301,3 @@ def _checked_rate(fps: object) -> Fraction:
         f"That frame rate cannot be used; choose a ratio above 0 and up to {MAX_RATE} with terms "
         f'up to {MAX_RATE_TERM:,}, such as 24, Fraction(24000, 1001) or "24000/1001".'
     )
-
-
-def _is_length(seconds: object) -> bool:
-    return (
-        isinstance(seconds, int | float)
-        and not isinstance(seconds, bool)
-        and 0 < seconds <= MAX_SECONDS
-    )
-
-
-def _nearest_frame_count(seconds: float, fps: Fraction, temporal_factor: int) -> int:
-    """Find the count of the form 1 + k * temporal_factor that lasts nearest to `seconds`."""
-    # Exact arithmetic, halves up: the answer must not depend on how a float rounds.
-    later = (Fraction(seconds) * fps - 1) / temporal_factor
-    return 1 + max(0, math.floor(later + Fraction(1, 2))) * temporal_factor
-
-
-def _listed(choices: Sequence[str]) -> str:
-    """Join choices as a sentence does: a; a or b; a, b or c."""
-    return " or ".join(filter(None, [", ".join(choices[:-1]), choices[-1]]))

@@ -14,8 +14,11 @@ import msgspec
 import numpy as np
 
 from animatic.bundle import (
+    SCHEMA_VERSION,
+    AxisRange,
     Bundle,
     Conditioning,
+    EngineEntry,
     FileRef,
     Geometry,
     GraphSpec,
@@ -88,12 +91,25 @@ VAE_DECODER: Final = GraphSpec(
     ),
     states=(StatePair(input="state_0", output="next_state_0"),),
 )
+TINY_DECODER: Final = msgspec.structs.replace(
+    VAE_DECODER, role="tiny_decoder", file="tiny_decoder.onnx"
+)
+LOOK_AHEAD: Final = msgspec.structs.replace(
+    VAE_DECODER,
+    inputs=(tensor("latents", "float32", "batch", CHANNELS, "frames", "rows", "columns"),),
+    outputs=(tensor("frames", "float32", "batch", 3, "pictures", "height", "width"),),
+    states=(),
+)
+POSITIONED: Final = msgspec.structs.replace(
+    DENOISER, inputs=(*DENOISER.inputs, tensor("position", "int64", 1))
+)
+CONTEXT: Final = Conditioning(text=True, keyframes=False, context=True)
 
 
 def fake_bundle(**changes: Any) -> Bundle:
     """The bundle, with some of its fields replaced."""
     bundle = Bundle(
-        schema_version=1,
+        schema_version=SCHEMA_VERSION,
         name="tiny",
         family="tiny",
         version="1",
@@ -128,6 +144,22 @@ def fake_bundle(**changes: Any) -> Bundle:
     return msgspec.structs.replace(bundle, **changes)
 
 
+def an_engine() -> EngineEntry:
+    return EngineEntry(
+        role="denoiser",
+        precision=DENOISER.precision,
+        target="gpu",
+        backend="none",
+        backend_version="1",
+        profile=(AxisRange(axis="tokens", minimum=1, optimum=2, maximum=3),),
+        flags={},
+        file="engines/gpu/denoiser.plan",
+        sha256=ZEROS,
+        fingerprint=ZEROS,
+        sidecar=FileRef(file="engines/gpu/denoiser.json", sha256=ZEROS),
+    )
+
+
 class WordTokenizer:
     """A number for every word; never the same for two of them in these tests."""
 
@@ -146,6 +178,10 @@ class FakeModel:
         self.latents: list[npt.NDArray[np.float32]] = []
         self.states: list[float] = []
         self.masks: list[npt.NDArray[np.int64]] = []
+        self.texts: list[npt.NDArray[np.float32]] = []
+        self.velocities: list[npt.NDArray[np.float32]] = []
+        self.positions: list[int] = []
+        self.raw: list[npt.NDArray[np.float32]] = []
 
     def text_encoder(self, inputs: Tensors) -> Tensors:
         self.calls.append("text_encoder")
@@ -154,20 +190,29 @@ class FakeModel:
         return {"text_states": states}
 
     def denoiser(self, inputs: Tensors) -> Tensors:
-        """Follow the velocity towards a clip that the prompt and the latents' own noise choose."""
+        """Follow the velocity towards a clip that the prompt and the latents' own noise choose.
+
+        At timestep 0, on clean latents, there is nowhere to go.
+        """
         self.calls.append("denoiser")
         x = inputs["latents"]
         self.latents.append(x.copy())
         self.timesteps.append(float(inputs["timesteps"][0, 0]))
+        self.texts.append(inputs["text_states"])
         if "text_mask" in inputs:
             self.masks.append(inputs["text_mask"])
+        if "position" in inputs:
+            self.positions.append(int(inputs["position"][0]))
         sigma = inputs["timesteps"].reshape(1, 1, -1, 1, 1) / 1000
         target = np.tanh(x) * 0.1 + inputs["text_states"].mean()
-        return {"velocity": ((x - target) / sigma).astype(np.float32)}
+        toward = (x - target) / np.where(sigma, sigma, np.inf)
+        self.velocities.append(toward.astype(np.float32))
+        return {"velocity": self.velocities[-1]}
 
     def vae_decoder(self, inputs: Tensors) -> Tensors:
         """A grey that is the first channel, brighter by a level for every call since a reset."""
         self.calls.append("vae_decoder")
+        self.raw.append(inputs["latents"])
         state = inputs["state_0"]
         self.states.append(float(state.max()))
         grey = inputs["latents"][:, :1].repeat(FACTOR, axis=3).repeat(FACTOR, axis=4)
@@ -177,14 +222,38 @@ class FakeModel:
         rising = np.arange(FACTOR, dtype=np.float32).reshape(1, 1, -1, 1, 1) / 64
         return {"frames": frames + rising, "next_state_0": state + 1}
 
+    def tiny_decoder(self, inputs: Tensors) -> Tensors:
+        """All that the vae_decoder gives, and darker."""
+        outputs = self.vae_decoder(inputs)
+        self.calls[-1] = "tiny_decoder"
+        return {**outputs, "frames": outputs["frames"] - np.float32(0.125)}
+
+    def look_ahead(self, inputs: Tensors) -> Tensors:
+        """What the vae_decoder gives of each latent frame, without counting, and all at once."""
+        self.calls.append("vae_decoder")
+        self.raw.append(inputs["latents"])
+        level = inputs["latents"][:, :1].repeat(FACTOR, axis=3).repeat(FACTOR, axis=4) / 8 + 0.25
+        frames = np.broadcast_to(level.repeat(FACTOR, axis=2), (1, 3, *_unfolded(level)))
+        return {"frames": np.ascontiguousarray(frames, dtype=np.float32)}
+
     def engines(self, bundle: Bundle) -> dict[Role, Engine]:
-        return {
+        decoder = bundle.graph("vae_decoder")
+        decode = self.vae_decoder if decoder.states else self.look_ahead
+        engines: dict[Role, Engine] = {
             "text_encoder": FakeEngine(bundle.graph("text_encoder"), self.text_encoder),
             "denoiser": FakeEngine(bundle.graph("denoiser"), self.denoiser),
-            "vae_decoder": FakeEngine(bundle.graph("vae_decoder"), self.vae_decoder),
+            "vae_decoder": FakeEngine(decoder, decode),
         }
+        if any(graph.role == "tiny_decoder" for graph in bundle.graphs):
+            engines["tiny_decoder"] = FakeEngine(bundle.graph("tiny_decoder"), self.tiny_decoder)
+        return engines
 
     def pipeline(self, bundle: Bundle | None = None) -> Pipeline:
         bundle = bundle or fake_bundle()
         opened = OpenBundle(Path("nowhere"), bundle, ZEROS)
         return Pipeline(opened, WordTokenizer(), self.engines(bundle))
+
+
+def _unfolded(level: npt.NDArray[Any]) -> tuple[int, ...]:
+    """Frames, height and width of latents that are already as large as the picture."""
+    return (level.shape[2] * FACTOR, *level.shape[3:])

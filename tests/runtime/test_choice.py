@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -11,24 +10,25 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import pytest
 
-from animatic.bundle import EngineEntry, FileRef, GraphSpec, Role
 from animatic.detect import Device as Found
 from animatic.engine import FakeEngine, OnnxRuntimeEngine
-from animatic.engine.choice import ROLES, Choice, _sets, _Wish, choose
+from animatic.engine.choice import ROLES, Choice, choose
+from animatic.engine.compiled import compiled_sets
 from animatic.engine.cuda import Device
+from animatic.engine.wish import Wish
 from animatic.errors import BundleIntegrityError, EngineError, TargetError
-from animatic.fingerprint import engine_fingerprint
 from animatic.pipeline import Pipeline
-from animatic.store import OpenBundle, open_bundle, sha256_file, write_bundle
+from animatic.store import OpenBundle, open_bundle, write_bundle
 from tests.runtime.device import require_no_device
 from tests.runtime.tiny_bundle import write_tiny_bundle
+from tests.runtime.tiny_roles import JUNK, add_engines, add_graphs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
     from pathlib import Path
 
+    from animatic.bundle import EngineEntry, GraphSpec
+
 replace = msgspec.structs.replace
-JUNK = b"not a plan at all " * 100
 
 
 @pytest.fixture
@@ -39,62 +39,6 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def quiet(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "animatic.engine")
-
-
-def add_graphs(folder: Path, precision: str, roles: Iterable[Role] = ROLES) -> None:
-    """Put the reference graphs in once more, by another precision's name."""
-    bundle = open_bundle(folder).bundle
-    new: list[GraphSpec] = []
-    for role in roles:
-        graph = bundle.graph(role)
-        file = f"{role}.{precision}.onnx"
-        shutil.copyfile(folder / graph.file, folder / file)
-        new.append(replace(graph, precision=precision, file=file))
-    write_bundle(folder, replace(bundle, graphs=(*bundle.graphs, *new)))
-
-
-def add_engines(
-    folder: Path,
-    *,
-    target: str = "rtx-40",
-    precision: str = "fp16",
-    backend: str = "tensorrt_rtx",
-    version: str = "1.7.1.116",
-    roles: Iterable[Role] = ROLES,
-) -> None:
-    """Put engines of some bytes that are no plan into the bundle, with everything else right."""
-    bundle = open_bundle(folder).bundle
-    entries: list[EngineEntry] = []
-    for role in roles:
-        stem = f"engines/{target}/{role}.{precision}.{backend}"
-        plan, sidecar = folder / f"{stem}.plan", folder / f"{stem}.json"
-        plan.parent.mkdir(parents=True, exist_ok=True)
-        plan.write_bytes(JUNK)
-        sidecar.write_text("{}")
-        graph = bundle.graph(role, precision)
-        fingerprint = engine_fingerprint(
-            graph,
-            target=target,
-            backend=backend,
-            backend_version=version,
-            profile=(),
-            flags={},
-        )
-        entry = EngineEntry(
-            role=role,
-            precision=precision,
-            target=target,
-            backend=backend,
-            backend_version=version,
-            profile=(),
-            flags={},
-            file=f"{stem}.plan",
-            sha256=sha256_file(plan),
-            fingerprint=fingerprint,
-            sidecar=FileRef(file=f"{stem}.json", sha256=sha256_file(sidecar)),
-        )
-        entries.append(entry)
-    write_bundle(folder, replace(bundle, engines=(*bundle.engines, *entries)))
 
 
 ADA = (8, 9)
@@ -252,7 +196,7 @@ def sets(opened: OpenBundle, found: Found | None = None, **wish: Any) -> list[An
     whole = {"device": "auto", "precision": None, "threads": None, "verify": True, **wish}
     return [
         (precision, entries["denoiser"].backend, entries["text_encoder"].precision)
-        for precision, entries in _sets(_Wish(opened, **whole), found or detection())
+        for precision, entries in compiled_sets(Wish(opened, **whole), found or detection())
     ]
 
 
@@ -339,7 +283,7 @@ def test_precisions_on_the_processor(folder: Path, monkeypatch: pytest.MonkeyPat
             levels[f"{spec.role} {spec.precision}"] = options.get("optimisation", "all")
             super().__init__(path, spec, **options)
 
-    monkeypatch.setattr("animatic.engine.choice.OnnxRuntimeEngine", Watched)
+    monkeypatch.setattr("animatic.engine.parts.OnnxRuntimeEngine", Watched)
     opened = open_bundle(folder)
     with pytest.raises(
         EngineError, match=r"has no int8 graph; run `animatic export tiny --precision int8 "

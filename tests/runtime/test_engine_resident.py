@@ -12,8 +12,8 @@ import pytest
 from animatic.bundle import AxisRange, StatePair
 from animatic.engine import resident
 from animatic.engine.contract import InputCheck
-from animatic.engine.resident import ResidentGraph, largest_bytes
-from animatic.engine.states import PingPong
+from animatic.engine.resident import ResidentGraph
+from animatic.engine.states import PingPong, largest_bytes, state_bytes
 from animatic.errors import DeviceLostError, EngineError
 from tests.runtime.fake_model import tensor
 from tests.runtime.host_cuda import HostCuda, refused
@@ -106,6 +106,19 @@ def test_largest_bytes() -> None:
     assert largest_bytes(half, PROFILE) == 2 * 5 * 8 * 8
     assert largest_bytes(tensor("x", "int64"), ()) == 8
     assert largest_bytes(tensor("x", "uint8", 3, "height"), PROFILE) is None
+
+
+def test_the_bytes_of_states_are_counted_once_each() -> None:
+    assert state_bytes(SPEC, PROFILE) == 3 * 8 * 4
+    assert state_bytes(replace(SPEC, states=()), PROFILE) == 0
+    assert state_bytes(SPEC, PROFILE[:1]) is None
+    # Self-Forcing at 480x832: 30 layers of keys and values, a window of 21 latent frames.
+    keys = [tensor(f"state_{i}", "float16", "batch", 21, "rows", "columns", 384) for i in range(60)]
+    kept = tuple(StatePair(input=key.name, output=f"next_{key.name}") for key in keys)
+    wan = replace(SPEC, role="denoiser", inputs=(*SPEC.inputs, *keys), states=kept)
+    sizes = {"batch": 1, "rows": 60, "columns": 104}
+    whole = [AxisRange(axis=a, minimum=1, optimum=1, maximum=n) for a, n in sizes.items()]
+    assert state_bytes(wan, whole) == 6_038_323_200  # and two buffers of each on the device
 
 
 def test_ping_pong_without_states_stays_in_place() -> None:

@@ -75,7 +75,7 @@ def test_what_was_opened_is_closed_when_the_next_fails(
             closed.append(self.spec.role)
             super().close()
 
-    monkeypatch.setattr("animatic.engine.choice.OnnxRuntimeEngine", Watched)
+    monkeypatch.setattr("animatic.engine.parts.OnnxRuntimeEngine", Watched)
     with pytest.raises(KeyboardInterrupt):
         Pipeline.open(folder)
     assert opened == closed == ["text_encoder", "denoiser"]

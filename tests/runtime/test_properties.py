@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from animatic.bundle import (
+    READABLE,
+    Adapter,
     Axis,
     AxisRange,
     Bundle,
@@ -23,9 +25,11 @@ from animatic.bundle import (
     LicenceNote,
     Provenance,
     SamplerSpec,
+    Schedule,
     Size,
     TensorSpec,
     TextSpec,
+    Tier,
     decode_bundle,
     encode_bundle,
 )
@@ -83,7 +87,9 @@ named = st.lists(tensors, max_size=3, unique_by=lambda tensor: tensor.name).map(
 files = st.builds(FileRef, file=text, sha256=sha256)
 graphs = st.builds(
     GraphSpec,
-    role=st.sampled_from(["text_encoder", "denoiser", "vae_decoder", "vae_encoder"]),
+    role=st.sampled_from(
+        ["text_encoder", "denoiser", "vae_decoder", "vae_encoder", "tiny_decoder"]
+    ),
     file=text,
     sha256=sha256,
     precision=text,
@@ -114,14 +120,65 @@ def engines_of(draw: Draw, drawn: tuple[GraphSpec, ...]) -> EngineEntry:
 
 
 @st.composite
+def schedules(draw: Draw, steps: int) -> Schedule:
+    sigmas = st.lists(st.floats(0.001, 1), min_size=steps, max_size=steps, unique=True)
+    timesteps = st.lists(st.floats(0, 1000), min_size=steps, max_size=steps)
+    return Schedule(
+        sigmas=tuple(sorted(draw(sigmas), reverse=True)),
+        timesteps=draw(st.just(()) | timesteps.map(tuple)),
+    )
+
+
+@st.composite
+def samplers(draw: Draw, *, context: bool) -> SamplerSpec:
+    usual, *others = (
+        draw(schedules(steps))
+        for steps in draw(st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True))
+    )
+    return SamplerSpec(
+        kind=draw(st.sampled_from(["euler", "renoise", "unipc"])),
+        sigmas=usual.sigmas,
+        timestep_scale=draw(positive),
+        timesteps=usual.timesteps,
+        schedules=tuple(others),
+        guidance=draw(st.just(1.0) | st.floats(1, 20)),
+        negative_prompt=draw(text),
+        context_timestep=draw(st.none() | st.floats(0, 1000)) if context else None,
+    )
+
+
+@st.composite
+def tiers_of(
+    draw: Draw, geometry: Geometry, sampler: SamplerSpec, drawn: tuple[GraphSpec, ...]
+) -> tuple[Tier, ...]:
+    roles = {graph.role for graph in drawn} & {"vae_decoder", "tiny_decoder"}
+    if not roles:
+        return ()
+    steps = [0, len(sampler.sigmas), *(len(schedule.sigmas) for schedule in sampler.schedules)]
+    tier = st.builds(
+        Tier,
+        name=st.text(min_size=1, max_size=6),
+        size=st.sampled_from(geometry.sizes),
+        steps=st.sampled_from(steps),
+        decoder=st.sampled_from(sorted(roles)),
+    )
+    return tuple(draw(st.lists(tier, max_size=2, unique_by=lambda tier: tier.name)))
+
+
+@st.composite
 def bundles(draw: Draw) -> Bundle:
     geometry = draw(geometries())
     channels = geometry.latent_channels
     kinds = st.lists(graphs, max_size=3, unique_by=lambda graph: (graph.role, graph.precision))
     drawn = tuple(draw(kinds))
-    sigmas = draw(st.lists(st.floats(0.001, 1), min_size=1, max_size=8, unique=True))
+    roles = {graph.role for graph in drawn}
+    if "tiny_decoder" in roles and "vae_decoder" not in roles:
+        drawn = tuple(graph for graph in drawn if graph.role != "tiny_decoder")
+    context = draw(st.booleans())
+    sampler = draw(samplers(context=context))
+    tokens = draw(small)
     return Bundle(
-        schema_version=1,
+        schema_version=draw(st.sampled_from(sorted(READABLE))),
         name=draw(text),
         family=draw(text),
         version=draw(text),
@@ -136,24 +193,30 @@ def bundles(draw: Draw) -> Bundle:
                 created=text,
                 command=text,
                 versions=st.dictionaries(text, text, max_size=3),
+                adapters=st.lists(
+                    st.builds(Adapter, file=text, sha256=sha256, strength=finite), max_size=2
+                ).map(tuple),
             )
         ),
         geometry=geometry,
         latents=LatentStats(
-            mean=draw(st.tuples(*[finite] * channels)), std=draw(st.tuples(*[positive] * channels))
+            mean=draw(st.tuples(*[finite] * channels)),
+            std=draw(st.tuples(*[positive] * channels)),
+            decode_noise=draw(st.floats(0, 1)),
         ),
         conditioning=Conditioning(
-            text=draw(st.booleans()), keyframes=draw(st.booleans()), context=draw(st.booleans())
+            text=draw(st.booleans()), keyframes=draw(st.booleans()), context=context
         ),
         text=TextSpec(
-            tokenizer=draw(files), max_tokens=draw(small), pad_to_max=draw(st.booleans())
+            tokenizer=draw(files),
+            max_tokens=tokens,
+            pad_to_max=draw(st.booleans()),
+            states_length=draw(st.just(0) | small.map(lambda more: tokens + more)),
+            costly=draw(st.booleans()),
         ),
-        sampler=SamplerSpec(
-            kind=draw(st.sampled_from(["euler", "renoise"])),
-            sigmas=tuple(sorted(sigmas, reverse=True)),
-            timestep_scale=draw(positive),
-        ),
+        sampler=sampler,
         graphs=drawn,
+        tiers=draw(tiers_of(geometry, sampler, drawn)),
         licences=tuple(
             draw(st.lists(st.builds(LicenceNote, component=text, spdx=text, file=text), max_size=2))
         ),
@@ -211,6 +274,9 @@ shots = st.builds(
     frames=st.none() | st.integers() | st.integers(1, 41),
     fps=st.none() | st.fractions() | st.sampled_from([Fraction(24), Fraction(24000, 1001)]),
     variant=st.integers(0, 3) | st.integers(),
+    steps=st.none() | st.integers(1, 8),
+    guidance=st.none() | st.floats(1, 20),
+    negative_prompt=st.none() | st.text(max_size=10),
 )
 misused_shots = st.builds(
     Shot,
@@ -221,6 +287,11 @@ misused_shots = st.builds(
     frames=anything,
     fps=anything,
     variant=anything,
+    tier=anything,
+    steps=anything,
+    guidance=anything,
+    negative_prompt=anything,
+    decoder=anything,
 )
 
 
@@ -236,6 +307,7 @@ def test_a_shot_plans_exactly_or_raises_a_shot_error(
             size=data.draw(st.sampled_from(sizes)),
             frames=data.draw(st.none() | counts),
             fps=data.draw(st.none() | rates),
+            tier=data.draw(st.sampled_from([None, *(tier.name for tier in bundle.tiers)])),
         )
     try:
         plan = shot.plan(bundle)
@@ -246,16 +318,15 @@ def test_a_shot_plans_exactly_or_raises_a_shot_error(
     pixels = to_pixels(latent, geometry)
     assert (pixels.frames, pixels.height, pixels.width) == (plan.frames, plan.height, plan.width)
     assert to_latent(pixels, geometry) == latent
-    assert plan.frames in geometry.frame_counts
+    assert plan.frames in geometry.frame_counts or bundle.conditioning.context
     assert plan.frames == latent.frames * geometry.temporal_factor - geometry.decoder_trim
     block = geometry.block_latent_frames
     assert latent.frames <= block or (bundle.conditioning.context and latent.frames % block == 0)
     if shot.seconds is not None:
         off_by = abs(shot.seconds * plan.fps - plan.frames)
-        assert off_by <= geometry.temporal_factor / 2 + 1e-6 or plan.frames == 1
-    record = GenerationRecord.of(
-        plan, bundle_name="tiny", bundle_sha256=ZEROS, animatic_version="0"
-    )
+        step = geometry.temporal_factor * (block if bundle.conditioning.context else 1)
+        assert off_by <= step / 2 + 1e-6 or latent.frames <= block
+    record = GenerationRecord.of(plan, bundle, bundle_sha256=ZEROS, animatic_version="0")
     assert GenerationRecord.from_json(record.to_json()).shot().plan(bundle) == plan
 
 

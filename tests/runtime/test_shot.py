@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from animatic.bundle import Bundle, Conditioning
+from animatic.bundle import Bundle, SamplerSpec, Schedule, Tier
 from animatic.errors import OutputError, ShotError
 from animatic.geometry import LatentShape
 from animatic.record import GenerationRecord
 from animatic.shot import MAX_SEED, Shot
-from tests.runtime.fake_model import ZEROS, fake_bundle
+from tests.runtime.fake_model import SIGMAS, TINY_DECODER, ZEROS, fake_bundle
 
 replace = msgspec.structs.replace
 
@@ -23,6 +23,8 @@ def test_the_model_chooses_what_is_left_open(bundle: Bundle) -> None:
     assert plan.fps == Fraction(8)
     assert plan.latent_shape == LatentShape(channels=2, frames=3, rows=2, columns=4)
     assert (plan.prompt, plan.seed, plan.variant) == ("a red cube", 0, 0)
+    assert (plan.steps, plan.guidance, plan.negative_prompt) == (4, 1, "")
+    assert plan.decoder == "vae_decoder"
 
 
 def test_everything_chosen(bundle: Bundle) -> None:
@@ -49,23 +51,6 @@ def test_size_from_json_is_a_list(bundle: Bundle) -> None:
 
 def test_joiners_within_words_are_kept(bundle: Bundle) -> None:
     assert Shot("👩\u200d🚀 at dawn").plan(bundle).prompt == "👩\u200d🚀 at dawn"
-
-
-@pytest.mark.parametrize(
-    ("seconds", "fps", "frames"),
-    [
-        (1, None, 9),
-        (1.125, None, 9),
-        (0.875, None, 9),  # 7 frames lie as near to 5 as to 9
-        (0.874, None, 5),
-        (0.5, None, 5),
-        (0.375, Fraction(24), 9),
-        (0.2, Fraction(24), 5),
-        (9 * 1001 / 24000, Fraction(24000, 1001), 9),
-    ],
-)
-def test_seconds(bundle: Bundle, seconds: float, fps: Fraction | None, frames: int) -> None:
-    assert Shot("x", seconds=seconds, fps=fps).plan(bundle).frames == frames
 
 
 @pytest.mark.parametrize("seed", [3, np.int64(3), np.uint8(3)])
@@ -177,30 +162,167 @@ def test_refusals_say_what_to_do(bundle: Bundle, changes: dict[str, Any], senten
     assert "\n" not in message
 
 
-def test_more_than_one_block_needs_context() -> None:
-    geometry = replace(fake_bundle().geometry, frame_counts=(9, 13, 21, 5))
-    closed = fake_bundle(geometry=geometry)
-    with pytest.raises(ShotError, match="that many frames; choose 9 or 5"):
-        Shot("x", frames=21).plan(closed)
-
-    context = Conditioning(text=True, keyframes=False, context=True)
-    joining = fake_bundle(geometry=geometry, conditioning=context)
-    assert Shot("x", frames=21).plan(joining).latent_shape.frames == 6
-    # 13 frames are 4 latent frames: one block and a third.
-    with pytest.raises(ShotError, match="that many frames; choose 9, 21 or 5"):
-        Shot("x", frames=13).plan(joining)
-
-
-def test_no_length_at_all() -> None:
-    geometry = replace(fake_bundle().geometry, frame_counts=(21,))
-    with pytest.raises(ShotError, match="export it again with a shorter frame count"):
-        Shot("x").plan(fake_bundle(geometry=geometry))
-
-
 def record(bundle: Bundle, shot: Shot) -> GenerationRecord:
     return GenerationRecord.of(
-        shot.plan(bundle), bundle_name="tiny", bundle_sha256=ZEROS, animatic_version="0.1.0"
+        shot.plan(bundle), bundle, bundle_sha256=ZEROS, animatic_version="0.1.0"
     )
+
+
+TIERS = (
+    Tier(name="preview", size=fake_bundle().geometry.sizes[1], steps=2, decoder="tiny_decoder"),
+    Tier(name="final", size=fake_bundle().geometry.sizes[0]),
+)
+
+
+@pytest.fixture
+def guided() -> Bundle:
+    """Everything that a shot may choose: steps, guidance, tiers, two decoders."""
+    plain = fake_bundle()
+    sampler = SamplerSpec(
+        kind="unipc",
+        sigmas=SIGMAS,
+        schedules=(Schedule(sigmas=(1.0, 0.5)), Schedule(sigmas=(1.0,))),
+        guidance=5.0,
+        negative_prompt="blurred",
+    )
+    return replace(plain, sampler=sampler, tiers=TIERS, graphs=(*plain.graphs, TINY_DECODER))
+
+
+def test_what_a_guided_model_chooses(guided: Bundle) -> None:
+    plan = Shot("x").plan(guided)
+    assert (plan.steps, plan.guidance, plan.negative_prompt) == (4, 5, "blurred")
+    assert (plan.width, plan.height, plan.decoder) == (16, 8, "tiny_decoder")
+
+
+def test_a_tier_settles_size_steps_and_decoder(guided: Bundle) -> None:
+    preview = Shot("x", tier="preview").plan(guided)
+    assert (preview.width, preview.height) == (24, 16)
+    assert (preview.steps, preview.decoder) == (2, "tiny_decoder")
+    final = Shot("x", tier="final").plan(guided)
+    assert (final.width, final.height, final.steps, final.decoder) == (16, 8, 4, "vae_decoder")
+
+
+def test_what_is_given_beside_a_tier_wins(guided: Bundle) -> None:
+    shot = Shot("x", tier="preview", size=(16, 8), steps=1, decoder="vae_decoder")
+    plan = shot.plan(guided)
+    assert (plan.width, plan.height, plan.steps, plan.decoder) == (16, 8, 1, "vae_decoder")
+
+
+@pytest.mark.parametrize("guidance", [1, 1.0, 2.5, np.float32(7), 100])
+def test_guidance(guided: Bundle, guidance: Any) -> None:
+    steps: Any = np.int64(2)
+    plan = Shot("x", guidance=guidance, steps=steps).plan(guided)
+    assert plan.guidance == guidance
+    assert (type(plan.guidance), type(plan.steps)) == (float, int)
+    assert plan.negative_prompt == ("" if guidance == 1 else "blurred")
+
+
+def test_nothing_in_particular_may_be_led_away_from(guided: Bundle) -> None:
+    assert Shot("x", negative_prompt="").plan(guided).negative_prompt == ""
+    assert Shot("x", negative_prompt="", guidance=1).plan(guided).negative_prompt == ""
+
+
+UNGUIDED = "distilled to run without guidance; leave it out"
+CHOICES_REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"tier": "draft"}, "no such tier; choose preview or final"),
+    ({"tier": ""}, "no such tier; choose preview or final"),
+    ({"tier": 7}, "no such tier; choose preview or final"),
+    ({"steps": 3}, "in that many steps; choose 1, 2 or 4"),
+    ({"steps": 0}, "in that many steps; choose 1, 2 or 4"),
+    ({"steps": True}, "in that many steps; choose 1, 2 or 4"),
+    ({"steps": 2.0}, "in that many steps; choose 1, 2 or 4"),
+    ({"steps": "2"}, "in that many steps; choose 1, 2 or 4"),
+    ({"steps": [2]}, "in that many steps; choose 1, 2 or 4"),
+    ({"steps": 10**5000}, "in that many steps; choose 1, 2 or 4"),
+    (
+        {"guidance": 0.5},
+        r"guidance cannot be used; choose a number from 1 \(none\) to 100, .* as 5",
+    ),
+    ({"guidance": 101}, "guidance cannot be used"),
+    ({"guidance": 10**400}, "guidance cannot be used"),
+    ({"guidance": float("nan")}, "guidance cannot be used"),
+    ({"guidance": True}, "guidance cannot be used"),
+    ({"guidance": "5"}, "guidance cannot be used"),
+    ({"negative_prompt": "x", "guidance": 1}, "leave it out, or ask for guidance of 5"),
+    ({"negative_prompt": "a\nb"}, r"negative prompt holds a control .* \(U\+000A\) at place 2"),
+    ({"negative_prompt": 7}, "negative prompt must be text .* what is not to be seen"),
+    ({"negative_prompt": "x" * 2001}, "negative prompt has 2,001 characters; shorten it"),
+    ({"decoder": "vae"}, "no such decoder; choose vae_decoder or tiny_decoder"),
+    ({"decoder": 7}, "no such decoder; choose vae_decoder or tiny_decoder"),
+]
+
+
+@pytest.mark.parametrize(("changes", "sentence"), CHOICES_REFUSED)
+def test_refused_choices(guided: Bundle, changes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(ShotError, match=sentence):
+        Shot(**{"prompt": "x", **changes}).plan(guided)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"tier": "preview"}, "has no tiers; leave the tier out"),
+        ({"steps": 2}, "in that many steps; choose 4, or leave the steps out"),
+        ({"guidance": 5.0}, UNGUIDED),
+        ({"guidance": 0}, UNGUIDED),
+        ({"guidance": "5"}, UNGUIDED),
+        ({"negative_prompt": "x"}, r"negative prompt; leave it out\.$"),
+        ({"decoder": "tiny_decoder"}, "no tiny decoder; leave the decoder out"),
+    ],
+)
+def test_choices_that_a_model_does_not_have(
+    bundle: Bundle, changes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(ShotError, match=sentence):
+        Shot(**{"prompt": "x", **changes}).plan(bundle)
+
+
+def test_choices_that_a_distilled_model_need_not_be_asked(bundle: Bundle) -> None:
+    shot = Shot("x", steps=4, guidance=1, negative_prompt="", decoder="vae_decoder")
+    assert shot.plan(bundle) == Shot("x").plan(bundle)
+
+
+RECORDED: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"steps": 4, "guidance": 5, "negative_prompt": "blurred", "decoder": "tiny_decoder"}, {}),
+    ({"tier": "preview"}, {"steps": 2}),
+    ({"tier": "final"}, {"decoder": "vae_decoder"}),
+    ({"guidance": 1}, {"guidance": 1.0}),
+    ({"guidance": 3, "negative_prompt": ""}, {"guidance": 3.0, "negative_prompt": ""}),
+    ({"negative_prompt": "dark 暗"}, {"negative_prompt": "dark 暗"}),
+]
+
+
+@pytest.mark.parametrize(("changes", "noted"), RECORDED)
+def test_a_record_holds_what_is_not_usual(
+    guided: Bundle, changes: dict[str, Any], noted: dict[str, Any]
+) -> None:
+    shot = Shot(**{"prompt": "x", **changes})
+    written = record(guided, shot)
+    fields = msgspec.json.decode(written.to_json())
+    chosen = ("steps", "guidance", "negative_prompt", "decoder")
+    assert {name: fields[name] for name in chosen if name in fields} == noted
+    again = GenerationRecord.from_json(written.to_json())
+    assert again == written
+    assert again.shot().plan(guided) == shot.plan(guided)
+
+
+def test_a_record_of_before_is_the_same_to_the_byte(bundle: Bundle) -> None:
+    """As version 0.1.0 wrote it, before there was anything to choose."""
+    written = (
+        '{"prompt":"a red cube","seed":7,"variant":0,"width":16,"height":8,"frames":9,"fps":"8/1",'
+        f'"bundle_name":"tiny","bundle_sha256":"{ZEROS}","animatic_version":"0.1.0"}}'
+    )
+    assert record(bundle, Shot("a red cube", seed=7)).to_json() == written
+    old = GenerationRecord.from_json(written)
+    assert old.to_json() == written
+    assert old.shot().plan(bundle) == Shot("a red cube", seed=7).plan(bundle)
+
+
+def test_a_record_of_no_decoder(bundle: Bundle) -> None:
+    text = record(bundle, Shot("x")).to_json()[:-1] + ',"decoder":"large"}'
+    with pytest.raises(OutputError, match="cannot be read"):
+        GenerationRecord.from_json(text)
 
 
 def test_a_record_makes_the_same_shot_again(bundle: Bundle) -> None:

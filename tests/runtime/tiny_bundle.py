@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import onnx
+from msgspec.structs import replace
 from onnx import TensorProto, helper, numpy_helper
 from tokenizers import Tokenizer
 from tokenizers.decoders import ByteLevel as ByteLevelDecoder
@@ -21,6 +22,7 @@ from animatic.bundle import (
     Axis,
     Bundle,
     Conditioning,
+    DecoderRole,
     FileRef,
     Geometry,
     GraphSpec,
@@ -29,12 +31,14 @@ from animatic.bundle import (
     Provenance,
     Role,
     SamplerSpec,
+    Schedule,
     Size,
     StatePair,
     TensorSpec,
     TextSpec,
+    Tier,
 )
-from animatic.store import sha256_file, write_bundle
+from animatic.store import open_bundle, sha256_file, write_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -67,8 +71,44 @@ def write_tiny_bundle(root: Path) -> Path:
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=False)
     tokenizer.decoder = ByteLevelDecoder()
     tokenizer.save(str(root / "tokenizer.json"))
-    graphs = (_text_encoder(root), _denoiser(root), _vae_decoder(root))
+    graphs = (_text_encoder(root), _denoiser(root), _decoder(root, "vae_decoder", contrast=0.3))
     write_bundle(root, _bundle(root, graphs))
+    return root
+
+
+def write_choosy_bundle(root: Path) -> Path:
+    """Write the same with all that a shot may choose: steps, guidance, tiers and two decoders."""
+    bundle = open_bundle(write_tiny_bundle(root)).bundle
+    sampler = SamplerSpec(
+        kind="unipc",
+        sigmas=(0.999999, 0.75, 0.5, 0.25),
+        timesteps=(999.0, 750.0, 500.0, 250.0),
+        schedules=(Schedule(sigmas=(1.0, 0.5)),),
+        guidance=4.0,
+        negative_prompt="blurred",
+    )
+    tiers = (
+        Tier(name="preview", size=bundle.geometry.sizes[1], steps=2, decoder="tiny_decoder"),
+        Tier(name="final", size=bundle.geometry.sizes[0]),
+    )
+    graphs = (*bundle.graphs, _decoder(root, "tiny_decoder", contrast=0.2))
+    write_bundle(root, replace(bundle, sampler=sampler, tiers=tiers, graphs=graphs))
+    return root
+
+
+def write_causal_bundle(root: Path) -> Path:
+    """Write the same as a model that joins blocks of 9 frames and 12 more, by a state it keeps."""
+    bundle = open_bundle(write_tiny_bundle(root)).bundle
+    write_bundle(
+        root,
+        replace(
+            bundle,
+            geometry=replace(bundle.geometry, frame_counts=(9,), block_latent_frames=3),
+            conditioning=Conditioning(text=True, keyframes=False, context=True),
+            sampler=SamplerSpec(kind="renoise", sigmas=(1.0, 0.5), context_timestep=0.0),
+            graphs=(bundle.graphs[0], _causal_denoiser(root), bundle.graphs[2]),
+        ),
+    )
     return root
 
 
@@ -131,6 +171,40 @@ def _text_encoder(root: Path) -> GraphSpec:
 
 def _denoiser(root: Path) -> GraphSpec:
     """velocity = latents / 2 + mean(text) + timestep / 4000."""
+    nodes, constants = _velocity("velocity")
+    inputs, outputs = _denoiser_tensors()
+    return _save(root, "denoiser", nodes, constants, inputs, outputs)
+
+
+def _causal_denoiser(root: Path) -> GraphSpec:
+    """The same, less half of what it saw last, each cell's mean, and drifting with the position."""
+    nodes, constants = _velocity("alone")
+    nodes += [
+        helper.make_node("ReduceMean", ["latents", "all_but_cells"], ["seen"], keepdims=0),
+        helper.make_node("Unsqueeze", ["seen", "channel"], ["next_state_0"]),
+        helper.make_node("Unsqueeze", ["state_0", "channel"], ["seen_before"]),
+        helper.make_node("Mul", ["seen_before", "half"], ["remembered"]),
+        helper.make_node("Sub", ["alone", "remembered"], ["causal"]),
+        helper.make_node("Cast", ["position"], ["place"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["place", "slow_drift"], ["drift"]),
+        helper.make_node("Add", ["causal", "drift"], ["velocity"]),
+    ]
+    constants |= {
+        "all_but_cells": np.array([1, 2], np.int64),
+        "channel": np.array([1], np.int64),
+        "slow_drift": np.array(1 / 64, np.float32),
+    }
+    inputs, outputs = _denoiser_tensors()
+    inputs += (
+        TensorSpec(name="position", dtype="int64", shape=(1,)),
+        TensorSpec(name="state_0", dtype="float32", shape=STATE_AXES),
+    )
+    outputs += (TensorSpec(name="next_state_0", dtype="float32", shape=STATE_AXES),)
+    states = (StatePair(input="state_0", output="next_state_0"),)
+    return _save(root, "denoiser", nodes, constants, inputs, outputs, states)
+
+
+def _velocity(name: str) -> tuple[list[onnx.NodeProto], dict[str, np.ndarray]]:
     nodes = [
         helper.make_node("Mul", ["latents", "half"], ["shrunk"]),
         helper.make_node("ReduceMean", ["text_states", "text_axes"], ["text"], keepdims=1),
@@ -138,7 +212,7 @@ def _denoiser(root: Path) -> GraphSpec:
         helper.make_node("Add", ["shrunk", "text_5d"], ["worded"]),
         helper.make_node("Mul", ["timesteps", "small"], ["slow"]),
         helper.make_node("Unsqueeze", ["slow", "time_axes"], ["time"]),
-        helper.make_node("Add", ["worded", "time"], ["velocity"]),
+        helper.make_node("Add", ["worded", "time"], [name]),
     ]
     constants: dict[str, np.ndarray] = {
         "half": np.array(0.5, np.float32),
@@ -147,16 +221,19 @@ def _denoiser(root: Path) -> GraphSpec:
         "scalar_shape": np.array([-1, 1, 1, 1, 1], np.int64),
         "time_axes": np.array([1, 3, 4], np.int64),
     }
+    return nodes, constants
+
+
+def _denoiser_tensors() -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
     inputs = (
         TensorSpec(name="latents", dtype="float32", shape=LATENT_AXES),
         TensorSpec(name="timesteps", dtype="float32", shape=("batch", "frames")),
         STATES,
     )
-    outputs = (TensorSpec(name="velocity", dtype="float32", shape=LATENT_AXES),)
-    return _save(root, "denoiser", nodes, constants, inputs, outputs)
+    return inputs, (TensorSpec(name="velocity", dtype="float32", shape=LATENT_AXES),)
 
 
-def _vae_decoder(root: Path) -> GraphSpec:
+def _decoder(root: Path, role: DecoderRole, *, contrast: float) -> GraphSpec:
     """Three channels as colours, eight times as large, drifting over the frames and the calls."""
     nodes = [
         helper.make_node("Slice", ["latents", "first", "third", "channel"], ["three"]),
@@ -179,7 +256,7 @@ def _vae_decoder(root: Path) -> GraphSpec:
         "channel": np.array([1], np.int64),
         "time": np.array([2], np.int64),
         "scales": np.array([1, 1, SPATIAL, SPATIAL], np.float32),
-        "contrast": np.array(0.3, np.float32),
+        "contrast": np.array(contrast, np.float32),
         "ramp": (0.3 + np.arange(TEMPORAL) * 0.02).astype(np.float32).reshape(1, 1, TEMPORAL, 1, 1),
         "zero": np.array(0, np.float32),
         "one_value": np.array(1, np.float32),
@@ -195,7 +272,7 @@ def _vae_decoder(root: Path) -> GraphSpec:
         TensorSpec(name="next_state_0", dtype="float32", shape=STATE_AXES),
     )
     states = (StatePair(input="state_0", output="next_state_0"),)
-    return _save(root, "vae_decoder", nodes, constants, inputs, outputs, states)
+    return _save(root, role, nodes, constants, inputs, outputs, states)
 
 
 def _save(

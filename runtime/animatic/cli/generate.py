@@ -25,6 +25,7 @@ from animatic.cli.stopping import Stop, pass_stop
 from animatic.errors import OutputError
 
 if TYPE_CHECKING:
+    from animatic.bundle import DecoderRole
     from animatic.engine.choice import DeviceName
     from animatic.pipeline import Pipeline
     from animatic.shot import Shot, ShotPlan
@@ -33,6 +34,7 @@ __all__ = ["command"]
 
 _log = logging.getLogger(__name__)
 
+_DECODERS: Final[dict[str, DecoderRole]] = {"vae": "vae_decoder", "tiny": "tiny_decoder"}
 HALF_A_FRAME: Final = Fraction(1, 2)  # less is only how a length is written
 
 Target = Path | DefaultName | Literal["-"]
@@ -72,6 +74,30 @@ Target = Path | DefaultName | Literal["-"]
     metavar="N",
     help="Make N different clips of the shot, in files that end in _v1, _v2, …",
 )
+@click.option(
+    "--tier",
+    metavar="NAME",
+    help="One of the model's own choices of size, steps and decoder; what is given beside it wins.",
+)
+@click.option("--preview", is_flag=True, help="The same as --tier preview.")
+@click.option("--final", is_flag=True, help="The same as --tier final.")
+@click.option(
+    "--steps", type=int, metavar="N", help="Sampler steps, where the model offers several."
+)
+@click.option(
+    "--guidance",
+    type=float,
+    metavar="G",
+    help="How closely to follow the prompt, where the model is not distilled; 1 is twice as fast.",
+)
+@click.option(
+    "--negative", metavar="TEXT", help="What guidance leads away from; without it, the model's own."
+)
+@click.option(
+    "--decoder",
+    type=click.Choice(["vae", "tiny"]),
+    help="What draws the pictures; without it, the tier's, or the tiny one where there is one.",
+)
 @device_option
 @precision_option
 @click.option(
@@ -95,6 +121,13 @@ def command(  # noqa: PLR0913, one per option
     frames: int | None,
     fps: Fraction | None,
     variants: int,
+    tier: str | None,
+    preview: bool,
+    final: bool,
+    steps: int | None,
+    guidance: float | None,
+    negative: str | None,
+    decoder: Literal["vae", "tiny"] | None,
     device: DeviceName,
     precision: str | None,
     fallback: bool,
@@ -107,6 +140,7 @@ def command(  # noqa: PLR0913, one per option
         raise click.UsageError("--seconds and --frames exclude each other; give one of them.")
     if output == "-" and variants > 1:
         raise click.UsageError("A pipe takes one clip; leave out --variants, or name a file.")
+    tier = _named_tier(tier, preview=preview, final=final)
 
     from animatic.shot import Shot
     from animatic.store import open_bundle
@@ -120,6 +154,11 @@ def command(  # noqa: PLR0913, one per option
             frames=frames,
             fps=fps,
             variant=variant,
+            tier=tier,
+            steps=steps,
+            guidance=guidance,
+            negative_prompt=negative,
+            decoder=_DECODERS[decoder] if decoder else None,
         )
         for variant in range(variants)
     ]
@@ -162,6 +201,16 @@ def command(  # noqa: PLR0913, one per option
             _render(pipeline, shot, target, str(target), stop, overwrite=force, quiet=quiet)
             if target != "-":
                 click.echo(target)
+
+
+def _named_tier(tier: str | None, *, preview: bool, final: bool) -> str | None:
+    """Find the one tier that the options name; UsageError if they name several."""
+    names = {"preview": preview, "final": final, tier: tier is not None}
+    if sum(names.values()) > 1:
+        raise click.UsageError(
+            "--tier, --preview and --final name different tiers; give one of them."
+        )
+    return next((name for name, asked in names.items() if asked), None)
 
 
 class _GpuLostError(Exception):

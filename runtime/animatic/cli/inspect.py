@@ -11,8 +11,10 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from animatic.bundle import GraphSpec, TensorSpec
+    from animatic.bundle import AxisRange, Bundle, EngineEntry, GraphSpec, Schedule, TensorSpec
     from animatic.store import OpenBundle
+
+    Lines = Iterator[tuple[str, str]]
 
 __all__ = ["command"]
 
@@ -44,41 +46,25 @@ def _document(opened: OpenBundle, *, verified: bool) -> dict[str, object]:
     }
 
 
-def _lines(opened: OpenBundle, *, verified: bool) -> Iterator[tuple[str, str]]:
-    bundle, geometry = opened.bundle, opened.bundle.geometry
-    sizes = ", ".join(f"{size.width}x{size.height}" for size in geometry.sizes)
-    counts = ", ".join(map(str, geometry.frame_counts))
-    understood = {
-        "text": bundle.conditioning.text,
-        "key frames": bundle.conditioning.keyframes,
-        "the blocks before": bundle.conditioning.context,
-    }
-    sampler = bundle.sampler
+def _lines(opened: OpenBundle, *, verified: bool) -> Lines:
+    bundle, made = opened.bundle, opened.bundle.provenance
     yield "name", f"{bundle.name} {bundle.version} ({bundle.family})"
     yield "about", bundle.description
     yield "licence", bundle.licence
     yield "folder", str(opened.root)
     yield "sha256", opened.digest
-    yield "source", f"{bundle.provenance.source} ({bundle.provenance.source_sha256[:12]})"
-    yield "made", f"{bundle.provenance.created} by {bundle.provenance.command}"
-    yield "sizes", f"{sizes} pixels"
-    yield "frames", f"{counts} at {geometry.native_fps} per second"
-    yield (
-        "latents",
-        (
-            f"{geometry.latent_channels} channels, {geometry.spatial_factor}x"
-            f"{geometry.spatial_factor} pixels and {geometry.temporal_factor} frames each"
-        ),
-    )
-    yield "listens to", ", ".join(name for name, does in understood.items() if does) or "nothing"
-    yield "sampler", f"{sampler.kind}, sigmas {', '.join(f'{sigma:g}' for sigma in sampler.sigmas)}"
+    yield "source", f"{made.source} ({made.source_sha256[:12]})"
+    for adapter in made.adapters:
+        merged = f"{adapter.file} ({adapter.sha256[:12]}), strength {adapter.strength:g}"
+        yield "adapter", f"{merged}, merged into the denoiser"
+    yield "made", f"{made.created} by {made.command}"
+    yield from _clips(bundle)
+    yield from _listening(bundle)
+    yield from _sampling(bundle)
     for graph in bundle.graphs:
-        yield from _graph(graph, opened.path(graph.file))
+        yield from _graph(opened, graph)
     for engine in bundle.engines:
-        yield (
-            "engine",
-            f"{engine.role}: {engine.target} {engine.precision}, {engine.backend}: {engine.file}",
-        )
+        yield "engine", _engine(bundle, engine)
     for note in bundle.licences:
         yield "component", f"{note.component}: {note.spdx} ({note.file})"
     for name, score in sorted(bundle.scores.items()):
@@ -87,11 +73,91 @@ def _lines(opened: OpenBundle, *, verified: bool) -> Iterator[tuple[str, str]]:
         yield "verified", "every file is the one that bundle.json names"
 
 
-def _graph(graph: GraphSpec, path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        size = f"{path.stat().st_size / 2**20:.1f} MiB" if path.is_file() else "missing"
-    except OSError as error:  # a folder that may not be entered, a name that is too long
-        size = f"unreadable ({error.strerror})"
+def _clips(bundle: Bundle) -> Lines:
+    """Sizes, lengths, tiers and decoders."""
+    from animatic.shot import usual_decoder
+
+    geometry = bundle.geometry
+    sizes = ", ".join(f"{size.width}x{size.height}" for size in geometry.sizes)
+    counts = ", ".join(map(str, geometry.frame_counts))
+    block = geometry.block_latent_frames
+    further = f", and any number of blocks of {block * geometry.temporal_factor} more"
+    yield "sizes", f"{sizes} pixels"
+    yield (
+        "frames",
+        (
+            f"{counts} at {geometry.native_fps} per second"
+            f"{further if bundle.conditioning.context else ''}"
+        ),
+    )
+    for tier in bundle.tiers:
+        steps = f"{tier.steps or len(bundle.sampler.sigmas)} steps"
+        yield "tier", f"{tier.name}: {tier.size.width}x{tier.size.height}, {steps}, {tier.decoder}"
+    yield (
+        "latents",
+        (
+            f"{geometry.latent_channels} channels, {geometry.spatial_factor}x"
+            f"{geometry.spatial_factor} pixels and {geometry.temporal_factor} frames each"
+        ),
+    )
+    usual = usual_decoder(bundle)
+    for graph in bundle.graphs:
+        if graph == next((g for g in bundle.graphs if g.role == graph.role), None) and (
+            graph.role in {"vae_decoder", "tiny_decoder"}
+        ):
+            way = "one latent frame at a time" if _streams(graph) else "all of a clip at once"
+            yield "decoder", f"{graph.role}, {way}{', the usual one' if graph.role == usual else ''}"
+
+
+def _streams(decoder: GraphSpec) -> bool:
+    latents = next((tensor for tensor in decoder.inputs if tensor.name == "latents"), None)
+    return latents is not None and latents.shape[2:3] == (1,)
+
+
+def _listening(bundle: Bundle) -> Lines:
+    """What it is given beside noise."""
+    text, sampler = bundle.text, bundle.sampler
+    understood = {
+        "text": bundle.conditioning.text,
+        "key frames": bundle.conditioning.keyframes,
+        "the blocks before": bundle.conditioning.context,
+    }
+    yield "listens to", ", ".join(name for name, does in understood.items() if does) or "nothing"
+    padded = f", states padded to {text.states_length}" if text.states_length else ""
+    costly = "; costly: on the processor, and its states are kept on disk" if text.costly else ""
+    yield "text", f"up to {text.max_tokens} tokens{padded}{costly}"
+    if bundle.conditioning.context:
+        block = f"blocks of {bundle.geometry.block_latent_frames} latent frames"
+        run = "" if sampler.context_timestep is None else (
+            f", each run once more at timestep {sampler.context_timestep:g}"
+        )
+        yield "context", f"{block}{run}"
+
+
+def _sampling(bundle: Bundle) -> Lines:
+    sampler = bundle.sampler
+    yield "sampler", f"{sampler.kind}, {_levels(sampler.sigmas, sampler.timesteps)}"
+    for schedule in sampler.schedules:
+        yield "", f"  or {_levels(schedule.sigmas, schedule.timesteps)}"
+    if sampler.guidance == 1:
+        yield "guidance", "none: the denoiser runs once a step"
+    else:
+        away = f", away from {sampler.negative_prompt!r}" if sampler.negative_prompt else ""
+        yield "guidance", f"{sampler.guidance:g}{away}: the denoiser runs twice a step"
+
+
+def _levels(sigmas: tuple[float, ...], timesteps: tuple[float, ...]) -> str:
+    said = f"{len(sigmas)} steps, sigmas {_numbers(sigmas)}"
+    return f"{said}, timesteps {_numbers(timesteps)}" if timesteps else said
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return ", ".join(f"{value:g}" for value in values)
+
+
+def _graph(opened: OpenBundle, graph: GraphSpec) -> Lines:
+    files = (graph.file, *(data.file for data in graph.external_data))
+    size = _size([opened.path(file) for file in files])
     yield "graph", f"{graph.role}: {graph.file}, {graph.precision}, {size}"
     carried = {pair.input for pair in graph.states} | {pair.output for pair in graph.states}
     for word, tensors in (("in", graph.inputs), ("out", graph.outputs)):
@@ -99,8 +165,9 @@ def _graph(graph: GraphSpec, path: Path) -> Iterator[tuple[str, str]]:
             if tensor.name not in carried:
                 yield "", f"  {word:<3} {_tensor(tensor)}"
     if graph.states:
-        yield "", f"  and {len(graph.states)} states carried from call to call"
+        usual = opened.bundle.geometry.sizes[0]
+        from animatic.engine.states import state_bytes
 
-
-def _tensor(tensor: TensorSpec) -> str:
-    return f"{tensor.name} {tensor.dtype} [{', '.join(map(str, tensor.shape))}]"
+        kept = state_bytes(graph, _usual_ranges(opened.bundle))
+        memory = "" if kept is None else f", {_mib(kept)} at {usual.width}x{usual.height}"
+        yield "", f"  and {len(graph.states)} states carried from call to call{memory}"

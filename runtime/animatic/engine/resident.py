@@ -21,18 +21,18 @@ import numpy as np
 
 from animatic.engine.contract import InputCheck
 from animatic.engine.cuda import DeviceBuffer, Graph, PinnedBuffer, Stream
-from animatic.engine.states import PingPong
+from animatic.engine.states import PingPong, largest_bytes
 from animatic.errors import DeviceLostError, EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from animatic.bundle import AxisRange, GraphSpec, TensorSpec
     from animatic.engine.protocol import Tensors
 
     Shape = tuple[int, ...]
 
-__all__ = ["Bound", "Program", "ResidentGraph", "largest_bytes"]
+__all__ = ["Bound", "Program", "ResidentGraph"]
 
 _log = logging.getLogger(__name__)
 
@@ -71,15 +71,6 @@ class Program(Protocol):
     def largest_output(self, name: str) -> int:
         """Return how many bytes an output can have at most."""
         ...
-
-
-def largest_bytes(tensor: TensorSpec, profile: Iterable[AxisRange]) -> int | None:
-    """Count the bytes of a tensor at its profile's largest; None if that does not say."""
-    largest = {axis.axis: axis.maximum for axis in profile}
-    sizes = [largest.get(axis) if isinstance(axis, str) else axis for axis in tensor.shape]
-    if any(size is None for size in sizes):
-        return None
-    return np.dtype(tensor.dtype).itemsize * math.prod(size for size in sizes if size)
 
 
 class ResidentGraph:

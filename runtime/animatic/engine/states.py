@@ -1,17 +1,44 @@
-"""Which of two buffers holds a state: one is read while the other is written, then they change."""
+"""States that stay on a device: their memory, and which of two buffers holds each of them.
+
+One buffer is read while the other is written, then they change places. A graph may write only a
+slice of a state (a block's keys and values in a ring), and then one buffer would do; but no
+compiler promises to read a slice before it writes it, so every state has two.
+"""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+import numpy as np
 
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from animatic.bundle import AxisRange, GraphSpec, TensorSpec
     from animatic.engine.contract import InputCheck
 
     Shape = tuple[int, ...]
 
-__all__ = ["PingPong"]
+__all__ = ["PingPong", "largest_bytes", "state_bytes"]
+
+
+def largest_bytes(tensor: TensorSpec, profile: Iterable[AxisRange]) -> int | None:
+    """Count the bytes of a tensor at its profile's largest; None if that does not say."""
+    largest = {axis.axis: axis.maximum for axis in profile}
+    sizes = [largest.get(axis) if isinstance(axis, str) else axis for axis in tensor.shape]
+    if any(size is None for size in sizes):
+        return None
+    return np.dtype(tensor.dtype).itemsize * math.prod(size for size in sizes if size)
+
+
+def state_bytes(graph: GraphSpec, profile: Iterable[AxisRange]) -> int | None:
+    """Count the bytes of all of a graph's states, once each; None if the profile does not say."""
+    ranges = tuple(profile)
+    carried = {pair.input for pair in graph.states}
+    sizes = [largest_bytes(tensor, ranges) for tensor in graph.inputs if tensor.name in carried]
+    known = [size for size in sizes if size is not None]
+    return sum(known) if len(known) == len(sizes) else None
 
 
 class PingPong:
