@@ -19,8 +19,8 @@ from animatic.store import open_bundle
 from animatic.tokenizer import BundleTokenizer
 from animatic_export.blockout.from_bundle import read_decoder, read_denoiser, read_text_encoder
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
-from animatic_export.blockout.typed import add_typed_graphs
 from animatic_export.typed import typed_module
+from animatic_export.typed_graphs import add_typed_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

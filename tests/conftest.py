@@ -24,7 +24,7 @@ def half_blockout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Exported by torch, which is imported here because most tests do without.
     """
     from animatic.store import shipped_bundle_path
-    from animatic_export.blockout.typed import add_typed_graphs
+    from animatic_export.typed_graphs import add_typed_graphs
 
     root = tmp_path_factory.mktemp("half") / "blockout"
     shutil.copytree(shipped_bundle_path(), root)

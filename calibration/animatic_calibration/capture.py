@@ -1,7 +1,8 @@
 """Real activations: clips are made through the pipeline while the graphs are listened to.
 
 Every call counts, at every sampler step and of every latent frame. What is kept is bounded: peaks
-and a histogram for each tensor, a sample of rows for each layer, and a handful of whole calls.
+and a histogram for each tensor, a sample of rows for each layer, and a handful of whole calls. Of a
+costly model (`effort`) only the peaks and the rows are kept, which tell what smoothing will do too.
 """
 
 from __future__ import annotations
@@ -13,19 +14,21 @@ import numpy as np
 
 from animatic_calibration.engine import ModelEngine
 from animatic_calibration.rows import Reservoir, sample_rows
+from animatic_calibration.smoothing import groups
 from animatic_calibration.statistics import TensorStatistics
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from onnx import ModelProto
+    import numpy.typing as npt
 
-    from animatic.bundle import GraphSpec, Role
+    from animatic.bundle import Role
     from animatic.engine import Engine
     from animatic.engine.protocol import Tensors
     from animatic.shot import Shot
     from animatic_calibration.clips import Stage
     from animatic_calibration.layers import Layer
+    from animatic_calibration.network import Network
 
 __all__ = ["Call", "Heard", "Listener", "capture"]
 
@@ -35,38 +38,53 @@ KEPT_CALLS: Final = 4
 
 @dataclass(frozen=True)
 class Call:
-    """One run of a graph: its inputs with the states, and what it gave."""
+    """One run of a graph: its inputs with the states."""
 
     inputs: Tensors
-    outputs: Tensors
 
 
 @dataclass(frozen=True)
 class Heard:
     """What was learnt of one graph.
 
-    statistics: by activation. rows: by the layer's output, float32 [n, in]. calls: in clip order.
-    runs: how often the graph was run.
+    statistics: by activation. rows: by the layer's output, float16 or float32 [n, in]. calls: in
+        clip order. runs: how often the graph was run.
     """
 
     statistics: Mapping[str, TensorStatistics]
-    rows: Mapping[str, np.ndarray[tuple[int, int], np.dtype[np.float32]]]
+    rows: Mapping[str, npt.NDArray[np.float16 | np.float32]]
     calls: tuple[Call, ...]
     runs: int
+
+    def smoothed(self, network: Network) -> Heard:
+        """Return what would have been heard in a network when it is smoothed, without listening."""
+        read = {layer.output: layer.activation for layer in network.smoothed().layers}
+        statistics: dict[str, TensorStatistics] = {}
+        rows: dict[str, npt.NDArray[np.float16 | np.float32]] = {}
+        for activation, group in groups(network.layers).items():
+            before = self.statistics[activation]
+            smoothing = network.smoothing.get(activation)
+            factors = smoothing.factors if smoothing else np.ones_like(before.channel_amax)
+            for layer in group:
+                sample = self.rows[layer.output].astype(np.float32)
+                rows[layer.output] = sample / np.repeat(factors, sample.shape[1] // len(factors))
+            samples = [rows[layer.output] for layer in group]
+            statistics[read[group[0].output]] = before.divided(factors, samples)
+        return Heard(statistics, rows, (), self.runs)
 
 
 class Listener:
     """Takes in every call of one graph.
 
-    outputs: the names of what the graph gives anyway.
+    whole: whether histograms and whole calls are kept too.
     """
 
-    def __init__(self, layers: Sequence[Layer], outputs: Sequence[str]) -> None:
+    def __init__(self, layers: Sequence[Layer], *, whole: bool = True) -> None:
         self._layers = layers
-        self._outputs = outputs
+        self._whole = whole
         self._rng = np.random.default_rng(0)  # two calibrations of one bundle are to agree
         self._statistics = {
-            layer.activation: TensorStatistics(layer.activation, layer.channel_axis)
+            layer.activation: TensorStatistics(layer.activation, layer.channel_axis, counted=whole)
             for layer in layers
         }
         self._reservoirs = {layer.output: Reservoir(self._rng) for layer in layers}
@@ -93,7 +111,7 @@ class Listener:
         for layer in self._layers:
             rows = sample_rows(layer, seen[layer.activation], self._rng)
             self._reservoirs[layer.output].add(rows)
-        self._keep(inputs, outputs)
+        self._keep(inputs)
         self._place += 1
         self._runs += 1
 
@@ -106,33 +124,40 @@ class Listener:
             runs=self._runs,
         )
 
-    def _keep(self, inputs: Tensors, outputs: Tensors) -> None:
-        if self._place >= KEPT_CALLS:
+    def _keep(self, inputs: Tensors) -> None:
+        if self._place >= KEPT_CALLS or not self._whole:
             return
         # Each from another clip, as long as there are clips enough.
         if self._place not in self._calls or self._clip == self._place:
-            plain = {name: outputs[name] for name in self._outputs}
-            self._calls[self._place] = Call(dict(inputs), plain)
+            self._calls[self._place] = Call(dict(inputs))
 
 
 def capture(
     stage: Stage,
-    graphs: Mapping[Role, tuple[ModelProto, GraphSpec, Sequence[Layer]]],
+    networks: Mapping[Role, Network],
     shots: Sequence[Shot],
     tell: Callable[[int], None],
+    *,
+    others: Mapping[Role, Engine] | None = None,
+    whole: bool = True,
 ) -> dict[Role, Heard]:
-    """Make the shots and return what was heard in each graph.
+    """Make the shots and return what was heard in each network.
 
-    tell: called with the number of clips made, after each.
+    tell: called with the number of clips made, after each. others: engines that play beside the
+        networks. whole: as in `Listener`.
     """
-    listeners = {
-        role: Listener(layers, [tensor.name for tensor in spec.outputs])
-        for role, (_, spec, layers) in graphs.items()
+    listeners = {role: Listener(n.layers, whole=whole) for role, n in networks.items()}
+    listening: dict[Role, Engine] = {
+        role: ModelEngine(
+            network.model,
+            network.spec,
+            taps=listeners[role].taps,
+            watch=listeners[role].watch,
+            weights=network.weights,
+        )
+        for role, network in networks.items()
     }
-    engines: dict[Role, Engine] = {
-        role: ModelEngine(model, spec, taps=listeners[role].taps, watch=listeners[role].watch)
-        for role, (model, spec, _) in graphs.items()
-    }
+    engines = {**(others or {}), **listening}
     for done, shot in enumerate(shots, start=1):
         for listener in listeners.values():
             listener.next_clip()

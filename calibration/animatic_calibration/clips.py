@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from animatic.engine import OnnxRuntimeEngine
+from animatic.engine.lazy import LazyEngine
 from animatic.pipeline import Pipeline
+from animatic.text_inputs import TextInputs
 from animatic.tokenizer import BundleTokenizer
+from animatic_calibration.echo import Echo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
@@ -22,34 +26,50 @@ if TYPE_CHECKING:
 
     Clip = npt.NDArray[np.uint8]
 
-__all__ = ["ROLES", "Stage"]
-
-ROLES: tuple[Role, ...] = ("denoiser", "vae_decoder")
-"""The graphs that are quantised. The text encoder runs once a prompt: nothing is gained there."""
+__all__ = ["Stage"]
 
 
 class Stage:
-    """A bundle's tokenizer and text encoder, kept open for one pipeline after another."""
+    """A bundle's tokenizer and the states of prompts, for one pipeline after another."""
 
     def __init__(self, opened: OpenBundle) -> None:
         self._opened = opened
         text = opened.bundle.text
         self._tokenizer = BundleTokenizer(opened.path(text.tokenizer.file), text)
-        self._text_encoder = self._reference("text_encoder")
+        encoder = opened.bundle.graph("text_encoder")
+        self._text_encoder = Echo(encoder, partial(self._open, "text_encoder"))
 
-    def reference_engines(self) -> dict[Role, Engine]:
-        """The bundle's reference graphs, which compute in float32."""
-        return {role: self._reference(role) for role in ROLES}
+    def rehearse(self, shots: Sequence[Shot]) -> None:
+        """Encode the prompts of all shots that will be played, then let the text encoder go.
 
-    def play(self, engines: dict[Role, Engine], shots: Sequence[Shot]) -> Iterator[Clip]:
-        """Make the clips, uint8 [frames, height, width, 3] each, as they are asked for."""
-        # Not closed: its engines are ours.
+        It may be larger than everything else together.
+        """
+        bundle = self._opened.bundle
+        text = TextInputs(
+            self._opened, self._tokenizer, self._text_encoder, bundle.graph("denoiser")
+        )
+        for shot in shots:
+            text.words(shot.plan(bundle))
+        self._text_encoder.close()
+
+    def reference(self, role: Role) -> Engine:
+        """A reference graph of the bundle, which computes in float32; opened by its first run."""
+        return LazyEngine(self._opened.bundle.graph(role), partial(self._open, role))
+
+    def play(self, engines: Mapping[Role, Engine], shots: Sequence[Shot]) -> Iterator[Clip]:
+        """Make the clips, uint8 [frames, height, width, 3] each, as they are asked for.
+
+        What `engines` lacks is played by the reference graphs.
+        """
+        roles = {graph.role for graph in self._opened.bundle.graphs}
+        rest = {role: self.reference(role) for role in roles - engines.keys()}
+        # Not closed: its engines are the caller's, or go with it.
         pipeline = Pipeline(
-            self._opened, self._tokenizer, {"text_encoder": self._text_encoder, **engines}
+            self._opened, self._tokenizer, {**rest, **engines, "text_encoder": self._text_encoder}
         )
         for shot in shots:
             yield np.stack([frame.pixels for frame in pipeline.generate(shot)])
 
-    def _reference(self, role: Role) -> Engine:
+    def _open(self, role: Role) -> Engine:
         spec = self._opened.bundle.graph(role)
         return OnnxRuntimeEngine(self._opened.path(spec.file), spec)

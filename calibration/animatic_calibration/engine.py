@@ -8,17 +8,15 @@ without VNNI.
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import onnx
 from onnx import ModelProto, helper
 
 from animatic.engine.contract import GraphInputs
 from animatic.engine.cores import usable_cores
 from animatic.engine.untracked import import_onnxruntime
 from animatic.errors import EngineError
+from animatic_calibration.weights import IN_GRAPH, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -31,8 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ModelEngine", "with_taps"]
 
-_IN_MEMORY: Final = 1 << 30  # bytes; protobuf refuses to serialise 2 GiB
 _SEVERITY_ERROR: Final = 3
+_WITHOUT_FOLDING: Final = ("optimization.disable_specified_optimizers", "ConstantFolding")
 
 
 def with_taps(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
@@ -52,6 +50,8 @@ class ModelEngine:
 
     taps: tensors within the graph that `watch` is shown after every run.
     watch: called with the complete inputs (states among them), the outputs and the taps.
+    weights: where the graph's are. Those in files stay there, and each is widened when it is used:
+        ONNX Runtime would hold all of them in float32.
     """
 
     def __init__(
@@ -61,12 +61,13 @@ class ModelEngine:
         *,
         taps: Sequence[str] = (),
         watch: Callable[[Tensors, Tensors], None] | None = None,
+        weights: Weights = IN_GRAPH,
     ) -> None:
         self.spec = spec
         self._inputs = GraphInputs(spec)
         self._outputs = [tensor.name for tensor in spec.outputs]
         self._watch = watch
-        self._session = _session(with_taps(model, taps) if taps else model)
+        self._session = _session(with_taps(model, taps) if taps else model, weights)
         there = {value.name for value in self._session.get_outputs()}
         self._taps = [name for name in taps if name in there and name not in self._outputs]
 
@@ -99,7 +100,7 @@ class ModelEngine:
         self._inputs.forget()
 
 
-def _session(model: ModelProto) -> onnxruntime.InferenceSession:
+def _session(model: ModelProto, weights: Weights) -> onnxruntime.InferenceSession:
     onnxruntime = import_onnxruntime()
 
     options = onnxruntime.SessionOptions()
@@ -108,14 +109,12 @@ def _session(model: ModelProto) -> onnxruntime.InferenceSession:
     options.log_severity_level = _SEVERITY_ERROR
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
+    if weights.folder is not None:
+        options.add_session_config_entry(*_WITHOUT_FOLDING)
     providers = ["CPUExecutionProvider"]
     try:
-        if model.ByteSize() < _IN_MEMORY:
-            return onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "graph.onnx"
-            onnx.save(model, path, save_as_external_data=True, location="graph.data")
-            return onnxruntime.InferenceSession(str(path), options, providers)
+        with weights.readable(model) as readable:
+            return onnxruntime.InferenceSession(readable, options, providers)
     except OSError:
         raise
     except Exception as error:  # as above

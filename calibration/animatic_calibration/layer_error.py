@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from animatic_calibration.layers import Layer
 
     Matrix = npt.NDArray[np.float32]
+    Rows = npt.NDArray[np.float16] | Matrix
 
 __all__ = ["ALPHAS", "Smoothing", "choose_smoothing", "relative_noise"]
 
@@ -64,7 +65,7 @@ def relative_noise(
 
 def choose_smoothing(
     group: Sequence[Layer],
-    rows: Mapping[str, Matrix],
+    rows: Mapping[str, Rows],
     matrices: Mapping[str, Matrix],
     channel_amax: npt.NDArray[np.float32],
     format_: Format,
@@ -73,12 +74,13 @@ def choose_smoothing(
 
     rows, matrices: by the layer's output, unsmoothed. channel_amax: float32 [channels].
     """
-    peaks = np.max([weight_amax(layer, matrices[layer.output]) for layer in group], axis=0)
-
-    samples = {
-        layer.output: (rows[layer.output][:_SEARCH_ROWS], _some_columns(matrices[layer.output]))
-        for layer in group
-    }
+    peaks = np.zeros_like(channel_amax)
+    samples: dict[str, tuple[Matrix, Matrix]] = {}
+    for layer in group:
+        matrix = matrices[layer.output]
+        peaks = np.maximum(peaks, weight_amax(layer, matrix))
+        sample = rows[layer.output][:_SEARCH_ROWS].astype(np.float32)
+        samples[layer.output] = sample, _some_columns(matrix)
 
     def noise(factors: npt.NDArray[np.float32]) -> float:
         amax = float((channel_amax / factors).max())

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from animatic_calibration.weights import IN_GRAPH, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -73,21 +75,23 @@ class LayerSurvey:
     left_out: Mapping[str, str]
 
 
-def survey(model: ModelProto) -> LayerSurvey:
-    """Find the layers of a graph."""
-    weights = {tensor.name: tensor for tensor in model.graph.initializer}
+def survey(model: ModelProto, weights: Weights = IN_GRAPH) -> LayerSurvey:
+    """Find the layers of a graph; weights: where its constants are."""
+    constants = {tensor.name: tensor for tensor in model.graph.initializer}
     layers: list[Layer] = []
     left_out: dict[str, str] = {}
     for node in model.graph.node:
         if node.op_type not in {"MatMul", "Gemm", "Conv"}:
             continue
-        weight = weights.get(node.input[1])
-        if weight is None or node.input[0] in weights:
+        weight = constants.get(node.input[1])
+        if weight is None or node.input[0] in constants:
             left_out[node.output[0]] = "two computed inputs, as in attention"
             continue
         name = weight.name.removesuffix(".T").removesuffix(".weight")
         layer = _layer(node, weight, name)
         reason = _reason(node, weight, layer)
+        if not reason and not np.isfinite(weights.array(weight)).all():
+            reason = "weights that are not numbers"
         if reason:
             left_out[name] = reason
         else:
@@ -151,6 +155,5 @@ def _reason(node: NodeProto, weight: TensorProto, layer: Layer) -> str:
         "a product of an unusual form": attributes.get("transA", 0)
         or (flat and len(weight.dims) != len(layer.channels)),
         f"fewer than {MIN_CHANNELS} channels": min(layer.channels) < MIN_CHANNELS,
-        "weights that are not numbers": not np.isfinite(numpy_helper.to_array(weight)).all(),
     }
     return next((reason for reason, true in reasons.items() if true), "")

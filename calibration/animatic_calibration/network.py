@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from onnx import numpy_helper
-
+from animatic_calibration.engine import ModelEngine
 from animatic_calibration.layers import survey, to_matrix
 from animatic_calibration.quantise import quantise
 from animatic_calibration.smoothing import apply_smoothing, groups
+from animatic_calibration.weights import IN_GRAPH, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterator
 
     import numpy as np
     import numpy.typing as npt
@@ -38,7 +39,7 @@ class Unit:
 class Network:
     """A typed float16 graph, its layers, and how they are to be smoothed.
 
-    smoothing: by activation of the unsmoothed graph.
+    smoothing: by activation of the unsmoothed graph. weights: where the graph's are.
     """
 
     spec: GraphSpec
@@ -46,6 +47,7 @@ class Network:
     layers: tuple[Layer, ...]
     left_out: Mapping[str, str]
     smoothing: Mapping[str, Smoothing]
+    weights: Weights = IN_GRAPH
 
     @property
     def units(self) -> tuple[Unit, ...]:
@@ -55,20 +57,16 @@ class Network:
             for group in groups(self.layers).values()
         )
 
-    def matrices(self) -> dict[str, npt.NDArray[np.float32]]:
-        """Every layer's weight by its output, float32 [in, out]."""
-        weights = {tensor.name: tensor for tensor in self.model.graph.initializer}
-        return {
-            layer.output: to_matrix(layer, numpy_helper.to_array(weights[layer.weight]))
-            for layer in self.layers
-        }
+    def matrices(self) -> Mapping[str, npt.NDArray[np.float32]]:
+        """Every layer's weight by its output, float32 [in, out]; each made when it is looked up."""
+        return _Matrices(self)
 
     def smoothed(self, outputs: Collection[str] | None = None) -> Network:
         """Return the float graph with the layers of these outputs (None: all) smoothed."""
         chosen = [layer for layer in self.layers if outputs is None or layer.output in outputs]
         factors = {name: smoothing.factors for name, smoothing in self.smoothing.items()}
-        model = apply_smoothing(self.model, chosen, factors)
-        found = survey(model)
+        model = apply_smoothing(self.model, chosen, factors, self.weights)
+        found = survey(model, self.weights)
         return replace(self, model=model, layers=found.layers, smoothing={})
 
     def quantised(
@@ -81,4 +79,27 @@ class Network:
         base = self.smoothed(outputs)
         chosen = [layer for layer in base.layers if layer.output in outputs]
         ranges = {layer.activation: amax[layer.output] for layer in chosen}
-        return quantise(base.model, chosen, ranges, format_)
+        return quantise(base.model, chosen, ranges, format_, self.weights)
+
+    def engine(
+        self, outputs: Collection[str], amax: Mapping[str, float], format_: Format
+    ) -> ModelEngine:
+        """Open what `quantised` gives."""
+        return ModelEngine(self.quantised(outputs, amax, format_), self.spec, weights=self.weights)
+
+
+class _Matrices(Mapping[str, "npt.NDArray[np.float32]"]):
+    def __init__(self, network: Network) -> None:
+        self._layers = {layer.output: layer for layer in network.layers}
+        self._tensors = {tensor.name: tensor for tensor in network.model.graph.initializer}
+        self._weights = network.weights
+
+    def __getitem__(self, output: str) -> npt.NDArray[np.float32]:
+        layer = self._layers[output]
+        return to_matrix(layer, self._weights.array(self._tensors[layer.weight]))
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._layers)
+
+    def __len__(self) -> int:
+        return len(self._layers)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING
 
 import ml_dtypes  # noqa: F401, registers float8 with NumPy
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from animatic_calibration.errors import CalibrationError
 from animatic_calibration.layers import to_matrix
 from animatic_calibration.rebuild import rebuild
+from animatic_calibration.weights import IN_GRAPH, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -43,11 +44,16 @@ def weight_scale(matrix: npt.NDArray[np.float32], format_: Format) -> npt.NDArra
 
 
 def quantise(
-    model: ModelProto, layers: Iterable[Layer], amax: Mapping[str, float], format_: Format
+    model: ModelProto,
+    layers: Iterable[Layer],
+    amax: Mapping[str, float],
+    format_: Format,
+    weights: Weights = IN_GRAPH,
 ) -> ModelProto:
     """Return a copy of a float16 graph in which the given layers compute in a narrow format.
 
-    amax: for each activation the largest magnitude that is not clipped.
+    amax: for each activation the largest magnitude that is not clipped. weights: where the graph's
+        constants are.
     """
     opset = next((o.version for o in model.opset_import if o.domain in {"", "ai.onnx"}), 0)
     if opset < MIN_OPSET:
@@ -58,27 +64,28 @@ def quantise(
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
     chosen = {layer.output: layer for layer in layers}
-    pairs = _Pairs(amax, format_)
+    pairs = _Pairs(amax, format_, weights)
     nodes: list[NodeProto] = []
     for node in graph.node:
         layer = chosen.get(node.output[0])
         if layer:
             nodes += pairs.activation(layer.activation)
-            nodes += pairs.weight(layer, weights[node.input[1]])
+            nodes += pairs.weight(layer, constants[node.input[1]])
             node.input[0] = pairs.restored(layer.activation)
             node.input[1] = pairs.restored(layer.weight)
         nodes.append(node)
-    rebuild(graph, nodes, [*weights.values(), *pairs.constants])
+    rebuild(graph, nodes, [*constants.values(), *pairs.constants])
     return result
 
 
 class _Pairs:
     """The nodes and constants that quantisation adds, each once."""
 
-    def __init__(self, amax: Mapping[str, float], format_: Format) -> None:
+    def __init__(self, amax: Mapping[str, float], format_: Format, weights: Weights) -> None:
         self.constants: list[TensorProto] = []
+        self._weights = weights
         self._amax = amax
         self._format = format_
         self._done: set[str] = set()
@@ -94,7 +101,8 @@ class _Pairs:
             return []
         self._done.add(name)
         scale = self._format.scale(self._amax[name])
-        self._constants(name, scale)
+        self._add(f"{name}/scale", scale)
+        self._add(f"{name}/zero", np.zeros(scale.shape, dtype=self._format.dtype))
         stored = f"{name}/quantised"
         parameters = [f"{name}/scale", f"{name}/zero"]
         return [
@@ -108,25 +116,32 @@ class _Pairs:
         if name in self._done:
             return []
         self._done.add(name)
-        array = numpy_helper.to_array(tensor)
-        scale = weight_scale(to_matrix(layer, array), self._format)
+        made = self._weights.derived(
+            tensor,
+            f"{name}/scale",
+            f"{self._format.name} scale",
+            lambda array: weight_scale(to_matrix(layer, array), self._format),
+        )
+        scale = self._weights.array(made)
         spread: npt.NDArray[np.float16] = scale
         axis = layer.output_axis if scale.ndim else None
         if axis is not None:
-            spread = scale.reshape([-1 if n == axis else 1 for n in range(array.ndim)])
-        self._constants(name, scale)
-        stored = self._format.store(array, spread)
-        self._add(f"{name}/quantised", stored)
-        return [self._dequantise(name, axis)]
-
-    def _constants(self, name: str, scale: npt.NDArray[np.float16]) -> None:
-        self._add(f"{name}/scale", scale)
+            spread = scale.reshape([-1 if n == axis else 1 for n in range(len(tensor.dims))])
+        self.constants.append(made)
         self._add(f"{name}/zero", np.zeros(scale.shape, dtype=self._format.dtype))
+        stored = self._weights.derived(
+            tensor,
+            f"{name}/quantised",
+            self._format.name,
+            lambda array: self._format.store(array, spread),
+        )
+        self.constants.append(stored)
+        return [self._dequantise(name, axis)]
 
     def _add(self, name: str, array: npt.NDArray[np.generic]) -> None:
         # A scale for a whole tensor must have no axis: TensorRT takes [1] for one channel of one,
         # and then dequantises convolutions instead of running them narrow.
-        self.constants.append(numpy_helper.from_array(array, name))
+        self.constants.append(self._weights.tensor(array, name))
 
     def _dequantise(self, name: str, axis: int | None) -> NodeProto:
         inputs = [f"{name}/quantised", f"{name}/scale", f"{name}/zero"]

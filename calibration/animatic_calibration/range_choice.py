@@ -51,7 +51,7 @@ def choose_ranges(
         noises = np.array(
             [
                 relative_noise(
-                    heard.rows[layer.output],
+                    heard.rows[layer.output].astype(np.float32),
                     matrices[layer.output],
                     amax.values(),
                     format_,

@@ -48,11 +48,11 @@ class Reservoir:
         self._keys, self._rows = keys, both
 
     @property
-    def rows(self) -> npt.NDArray[np.float32]:
-        """The sample, float32 [at most capacity, width]."""
+    def rows(self) -> npt.NDArray[np.float16]:
+        """The sample, float16 [at most capacity, width]."""
         if self._rows is None:
-            return np.zeros((0, 0), dtype=np.float32)
-        return self._rows.astype(np.float32)
+            return np.zeros((0, 0), dtype=np.float16)
+        return self._rows
 
 
 def sample_rows(

@@ -1,12 +1,14 @@
 """Which layers stay in float16: measured, worst first, until whole clips are near enough.
 
 Each unit is quantised alone and the graph run on the captured calls; the noise in its output is
-the unit's share of the graph's loss. Whole clips then say what the shares amount to: each graph
+the unit's share of the graph's loss. Of a costly model (`effort`) it is the noise in the outputs of
+the unit's own layers, from their rows: no graph is run, and what the rest of the graph makes of the
+noise is taken to be the same everywhere. Whole clips then say what the shares amount to: each graph
 quantised alone, against the float32 reference at the same seeds. Noise of independent units adds,
 so the units whose shares fill the gap to the target are left out, the clips measured again, and so
 on; every round leaves out at least as many again as before.
 
-Stop rule: the worst of the clips reaches the target, or nothing is left to leave out.
+Stop rule: the worst of the clips reaches the target, or nothing more may be left out.
 """
 
 from __future__ import annotations
@@ -32,11 +34,12 @@ if TYPE_CHECKING:
     from animatic_calibration.clips import Stage
     from animatic_calibration.formats import Format
     from animatic_calibration.network import Network, Unit
+    from animatic_calibration.range_choice import LayerRange
 
     Clip = npt.NDArray[np.uint8]
     Outputs = Mapping[Role, frozenset[str]]
 
-__all__ = ["Choice", "Jury", "choose_layers", "unit_noise"]
+__all__ = ["Choice", "Jury", "choose_layers", "row_noise", "unit_noise"]
 
 MARGIN: Final = 0.8
 """Of the error that the target allows: what is measured on few clips varies on others."""
@@ -56,7 +59,11 @@ class Choice:
 
 
 class Jury:
-    """Clips at fixed seeds and their float32 originals, against which any engines are judged."""
+    """Clips at fixed seeds and their float32 originals, against which any engines are judged.
+
+    others: engines that play beside the networks, of the originals too; what neither has is played
+        by the reference graphs.
+    """
 
     def __init__(
         self,
@@ -65,13 +72,16 @@ class Jury:
         networks: Mapping[Role, Network],
         amax: Mapping[Role, Mapping[str, float]],
         format_: Format,
+        *,
+        others: Mapping[Role, Engine] | None = None,
     ) -> None:
         self._stage = stage
         self._shots = shots
         self._networks = networks
         self._amax = amax
         self._format = format_
-        self.originals: list[Clip] = list(stage.play(stage.reference_engines(), shots))
+        self._others = others or {}
+        self.originals: list[Clip] = list(stage.play(self._others, shots))
 
     def clips(
         self, outputs: Outputs, amax: Mapping[Role, Mapping[str, float]] | None = None
@@ -79,12 +89,10 @@ class Jury:
         """Make the clips with these layers quantised; `amax` replaces the jury's ranges."""
         ranges = self._amax if amax is None else amax
         engines: dict[Role, Engine] = {
-            role: ModelEngine(
-                network.quantised(outputs[role], ranges[role], self._format), network.spec
-            )
+            role: network.engine(outputs[role], ranges[role], self._format)
             for role, network in self._networks.items()
         }
-        return list(self._stage.play(engines, self._shots))
+        return list(self._stage.play({**self._others, **engines}, self._shots))
 
     def errors(
         self, outputs: Outputs, amax: Mapping[Role, Mapping[str, float]] | None = None
@@ -101,13 +109,13 @@ def unit_noise(
 ) -> dict[str, float]:
     """Return noise / signal in the graph's first output for each unit quantised alone."""
     name = network.spec.outputs[0].name
-    plain = ModelEngine(network.model, network.spec)
+    plain = ModelEngine(network.model, network.spec, weights=network.weights)
     # Not as captured: smoothing moved the last bits, and they are not the unit's doing.
     wanted = [plain.run_complete(call.inputs)[name].astype(np.float64) for call in calls]
     signal = max(sum(float(np.square(output).sum()) for output in wanted), 1e-30)
     noises: dict[str, float] = {}
     for unit in network.units:
-        engine = ModelEngine(network.quantised(unit.outputs, amax, format_), network.spec)
+        engine = network.engine(unit.outputs, amax, format_)
         noise = 0.0
         for call, output in zip(calls, wanted, strict=True):
             given = engine.run_complete(call.inputs)[name]
@@ -116,19 +124,47 @@ def unit_noise(
     return noises
 
 
+def row_noise(network: Network, ranges: Mapping[str, LayerRange]) -> dict[str, float]:
+    """Return noise / signal in its layers' own outputs for each unit, all layers' together.
+
+    ranges: by the layer's output, as they were chosen on rows.
+    """
+    return {
+        unit.name: sum(
+            10 ** (-ranges[output].snr_db[ranges[output].method] / 10) for output in unit.outputs
+        )
+        for unit in network.units
+    }
+
+
 def choose_layers(
     networks: Mapping[Role, Network],
     noises: Mapping[Role, Mapping[str, float]],
     jury: Jury,
     target_db: float,
     tell: Callable[[str], None],
+    *,
+    high: Mapping[Role, Mapping[str, str]],
+    most_high: float,
 ) -> Choice:
-    """Choose what is quantised; CalibrationError if even float16 does not reach the target."""
+    """Choose what is quantised; CalibrationError if even float16 does not reach the target.
+
+    high: names of units that stay in float16 from the first, and why. most_high: the largest part
+        of all units that may.
+    """
     allowed = PEAK**2 / 10 ** (target_db / 10)
     none: dict[Role, frozenset[str]] = {role: frozenset() for role in networks}
-    chosen = {
-        role: frozenset(layer.output for layer in network.layers)
+    candidates = [
+        (role, unit)
         for role, network in networks.items()
+        for unit in network.units
+        if unit.name not in high[role]
+    ]
+    kept = {f"{role}: {name}": why for role, units in high.items() for name, why in units.items()}
+    may_go = int(most_high * (len(candidates) + len(kept))) - len(kept)
+    chosen = {
+        role: frozenset(out for r, unit in candidates if r == role for out in unit.outputs)
+        for role in networks
     }
     floor = max(jury.errors(none))
     tell(f"float16: worst clip {psnr(floor):.1f} dB")
@@ -140,13 +176,14 @@ def choose_layers(
         )
     errors = jury.errors(chosen)
     tell(f"everything quantised: worst clip {psnr(max(errors)):.1f} dB")
-    kept: dict[str, str] = {}
     if max(errors) > allowed:
-        losses = _losses(networks, noises, jury, none, chosen, floor)
-        order = sorted(losses, key=lambda key: losses[key], reverse=True)
-        while max(errors) > allowed:
+        losses = _losses(candidates, noises, jury, none, chosen, floor)
+        order = sorted(losses, key=lambda key: losses[key], reverse=True)[: max(0, may_go)]
+        gone = 0
+        while max(errors) > allowed and order:
             excess = max(errors) - MARGIN * allowed
-            count = _how_many(order, losses, excess, at_least=max(1, len(kept)))
+            count = _how_many(order, losses, excess, at_least=max(1, gone))
+            gone += count
             for role, unit in order[:count]:
                 share = psnr(losses[role, unit])
                 kept[f"{role}: {unit.name}"] = (
@@ -161,7 +198,7 @@ def choose_layers(
 
 
 def _losses(
-    networks: Mapping[Role, Network],
+    candidates: Sequence[tuple[Role, Unit]],
     noises: Mapping[Role, Mapping[str, float]],
     jury: Jury,
     none: Outputs,
@@ -170,10 +207,11 @@ def _losses(
 ) -> dict[tuple[Role, Unit], float]:
     """Return what each unit adds to the worst clip's mean squared error, in squared levels."""
     losses: dict[tuple[Role, Unit], float] = {}
-    for role, network in networks.items():
-        alone = max(0.0, max(jury.errors({**none, role: everything[role]})) - floor)
-        total = sum(noises[role].values()) or 1.0
-        for unit in network.units:
+    for role, quantised in everything.items():
+        alone = max(0.0, max(jury.errors({**none, role: quantised})) - floor)
+        units = [unit for r, unit in candidates if r == role]
+        total = sum(noises[role][unit.name] for unit in units) or 1.0
+        for unit in units:
             losses[role, unit] = alone * noises[role][unit.name] / total
     return losses
 

@@ -10,16 +10,19 @@ elsewhere it is a Mul, which compilers fuse into the pointwise work that gave th
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-from onnx import ModelProto, NodeProto, helper, numpy_helper
+from onnx import ModelProto, NodeProto, helper
 
 from animatic_calibration.layers import from_matrix, to_matrix
+from animatic_calibration.weights import IN_GRAPH, Weights
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     import numpy.typing as npt
 
@@ -64,16 +67,19 @@ def smoothing_factors(activation: Factors, weight: Factors, alpha: float) -> Fac
 
 
 def apply_smoothing(
-    model: ModelProto, layers: Iterable[Layer], factors: Mapping[str, Factors]
+    model: ModelProto,
+    layers: Iterable[Layer],
+    factors: Mapping[str, Factors],
+    weights: Weights = IN_GRAPH,
 ) -> ModelProto:
     """Return a copy of a float graph that computes the same with smoothed activations.
 
     layers: those that shall read the smoothed tensors.
-    factors: s for each activation that is to be smoothed.
+    factors: s for each activation that is to be smoothed. weights: where the graph's constants are.
     """
     smoothed = ModelProto()
     smoothed.CopyFrom(model)
-    surgery = _Surgery(smoothed)
+    surgery = _Surgery(smoothed, weights)
     for activation, group in groups(layers).items():
         if activation in factors:
             surgery.smooth(group, factors[activation])
@@ -93,7 +99,8 @@ class _Source:
 class _Surgery:
     """The graph under the knife."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, model: ModelProto, weights: Weights) -> None:
+        self._store = weights
         self._graph = model.graph
         self._nodes = list(model.graph.node)
         self._weights = {tensor.name: tensor for tensor in model.graph.initializer}
@@ -116,10 +123,7 @@ class _Surgery:
             node = self._made_by[layer.output]
             if not source:
                 node.input[0] = activation + _SUFFIX
-            old = numpy_helper.to_array(self._weights[node.input[1]])
-            taps = old.size // (layer.channels[0] * layer.channels[1])
-            matrix = to_matrix(layer, old) * np.repeat(s, taps)[:, None]
-            self._replace(node, 1, from_matrix(layer, matrix.astype(old.dtype), old.shape))
+            self._replace(node, 1, f"times {_digest(s)}", partial(_times, layer, s))
 
     def finish(self) -> None:
         """Write the nodes back and drop the weights that nobody reads any more."""
@@ -185,7 +189,7 @@ class _Surgery:
         inverse = (1 / s).astype(np.float16)
         if layer.window:
             inverse = inverse.reshape(-1, *(1,) * len(layer.window.kernel))
-        constant = numpy_helper.from_array(inverse, layer.activation + "/smoothing")
+        constant = self._store.tensor(inverse, layer.activation + "/smoothing")
         self._weights[constant.name] = constant
         smoothed = layer.activation + _SUFFIX
         mul = helper.make_node("Mul", [layer.activation, constant.name], [smoothed], smoothed)
@@ -193,18 +197,36 @@ class _Surgery:
         self._nodes.insert(place, mul)
 
     def _scale_input(self, node: NodeProto, place: int, axis: int, factor: Factors) -> None:
-        old = numpy_helper.to_array(self._weights[node.input[place]])
-        shape = [1] * old.ndim
-        shape[axis] = -1
-        scaled = old.astype(np.float32) * factor.reshape(shape)
-        self._replace(node, place, scaled.astype(old.dtype))
+        def scaled(old: npt.NDArray[Any]) -> npt.NDArray[Any]:
+            shape = [1] * old.ndim
+            shape[axis] = -1
+            return (old.astype(np.float32) * factor.reshape(shape)).astype(old.dtype)
 
-    def _replace(self, node: NodeProto, place: int, array: npt.NDArray[np.generic]) -> None:
-        """Give one node its own copy of a weight, which others may go on reading."""
+        self._replace(node, place, f"axis {axis} times {_digest(factor)}", scaled)
+
+    def _replace(
+        self, node: NodeProto, place: int, key: str, make: Callable[[npt.NDArray[Any]], Any]
+    ) -> None:
+        """Give one node its own changed copy of a weight, which others may go on reading.
+
+        key: says what `make` does (`Weights.derived`).
+        """
         name = node.input[place]
+        old = self._weights[name]
         if self._uses[name] > 1:
             self._uses[name] -= 1
             name = f"{name}{_SUFFIX}:{node.output[0]}"
             self._uses[name] = 1
-        self._weights[name] = numpy_helper.from_array(array, name)
+        self._weights[name] = self._store.derived(old, name, key, make)
         node.input[place] = name
+
+
+def _times(layer: Layer, s: Factors, old: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Multiply what a layer's weight gives to each input channel."""
+    taps = old.size // (layer.channels[0] * layer.channels[1])
+    matrix = to_matrix(layer, old) * np.repeat(s, taps)[:, None]
+    return from_matrix(layer, matrix.astype(old.dtype), old.shape)
+
+
+def _digest(factors: Factors) -> str:
+    return hashlib.sha256(factors.tobytes()).hexdigest()

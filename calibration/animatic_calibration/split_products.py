@@ -14,6 +14,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper, shape_inference
 
 from animatic_calibration.rebuild import rebuild
+from animatic_calibration.weights import IN_GRAPH, Weights
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -36,24 +37,27 @@ class _Cut(NamedTuple):
     sizes: tuple[int, ...]
 
 
-def split_products(model: ModelProto) -> ModelProto:
-    """Return a copy in which every such product is divided; it computes the same."""
+def split_products(model: ModelProto, weights: Weights = IN_GRAPH) -> ModelProto:
+    """Return a copy in which every such product is divided; it computes the same.
+
+    weights: where the graph's constants are.
+    """
     result = ModelProto()
     result.CopyFrom(model)
     graph = result.graph
-    weights = {tensor.name: tensor for tensor in graph.initializer}
-    cuts = [cut for cut in _find(result, weights) if cut]
-    made = {cut.product.output[0]: _divided(cut, weights) for cut in cuts}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    cuts = [cut for cut in _find(result, constants) if cut]
+    made = {cut.product.output[0]: _divided(cut, constants, weights) for cut in cuts}
     gone = {name for cut in cuts for node in (cut.add, cut.split) if node for name in node.output}
     nodes: list[NodeProto] = []
     for node in graph.node:
         if node.output[0] in made:
-            parts, constants = made[node.output[0]]
+            parts, new = made[node.output[0]]
             nodes += parts
-            weights |= {tensor.name: tensor for tensor in constants}
+            constants |= {tensor.name: tensor for tensor in new}
         elif node.output[0] not in gone:
             nodes.append(node)
-    rebuild(graph, nodes, weights.values())
+    rebuild(graph, nodes, constants.values())
     return result
 
 
@@ -109,7 +113,7 @@ def _sizes(split: NodeProto, weights: Mapping[str, TensorProto], width: int) -> 
 
 
 def _divided(
-    cut: _Cut, weights: Mapping[str, TensorProto]
+    cut: _Cut, constants: Mapping[str, TensorProto], weights: Weights
 ) -> tuple[list[NodeProto], list[TensorProto]]:
     """Return the products of the parts, and their weights and biases."""
     places = np.cumsum(cut.sizes)[:-1]
@@ -117,15 +121,15 @@ def _divided(
     stem, transposed = name.removesuffix(".T"), ".T" if name.endswith(".T") else ""
     stem, kind = stem.removesuffix(".weight"), ".weight" if stem.endswith(".weight") else ""
     nodes: list[NodeProto] = []
-    constants: list[TensorProto] = []
+    made: list[TensorProto] = []
 
     def constant(array: npt.NDArray[np.generic], called: str) -> str:
-        constants.append(numpy_helper.from_array(np.ascontiguousarray(array), called))
+        made.append(weights.tensor(np.ascontiguousarray(array), called))
         return called
 
-    parts = np.split(numpy_helper.to_array(weights[name]), places, axis=1)
+    parts = np.split(weights.array(constants[name]), places, axis=1)
     biases = (
-        np.split(numpy_helper.to_array(weights[cut.bias]), places)
+        np.split(weights.array(constants[cut.bias]), places)
         if cut.add
         else [None] * len(parts)
     )
@@ -137,4 +141,4 @@ def _divided(
         if bias is not None:
             added = constant(bias, f"{stem}.{n}.bias")
             nodes.append(helper.make_node("Add", [product, added], [output], f"{called}/bias"))
-    return nodes, constants
+    return nodes, made

@@ -13,6 +13,8 @@ import numpy as np
 from animatic_calibration.errors import CalibrationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import numpy.typing as npt
 
 __all__ = ["BINS", "Histogram", "TensorStatistics"]
@@ -52,6 +54,12 @@ class Histogram:
         places = np.minimum(nonzero * (BINS / self.limit), BINS - 1).astype(np.int64)
         self.counts += np.bincount(places, minlength=BINS)
 
+    def reach(self, peak: float) -> None:
+        """Know of a magnitude that was seen and not counted."""
+        if not self.amax and peak:
+            self.add(np.array([peak]))
+        self.amax = max(self.amax, peak)
+
     @property
     def width(self) -> float:
         """The width of a bin."""
@@ -66,13 +74,15 @@ class Histogram:
 class TensorStatistics:
     """The peaks of every channel and the histogram of one activation.
 
-    channel_axis: of the arrays that are added.
+    channel_axis: of the arrays that are added. counted: whether their values go into the histogram,
+        which takes four times as long as the peaks.
     """
 
-    def __init__(self, name: str, channel_axis: int) -> None:
+    def __init__(self, name: str, channel_axis: int, *, counted: bool = True) -> None:
         self.name = name
         self.histogram = Histogram()
         self._channel_axis = channel_axis
+        self._counted = counted
         self._peaks: npt.NDArray[np.float32] | None = None
 
     def add(self, values: npt.NDArray[Any]) -> None:
@@ -85,7 +95,22 @@ class TensorStatistics:
                 "bundle again with that part in float32."
             )
         self._peaks = peaks if self._peaks is None else np.maximum(self._peaks, peaks)
-        self.histogram.add(values)
+        if self._counted:
+            self.histogram.add(values)
+
+    def divided(
+        self, factors: npt.NDArray[np.float32], rows: Iterable[npt.NDArray[np.float32]]
+    ) -> TensorStatistics:
+        """Return what would be known of the tensor if every channel were divided by its factor.
+
+        rows: samples of the divided tensor, which the histogram is made of.
+        """
+        made = TensorStatistics(self.name, self._channel_axis)
+        made._peaks = self.channel_amax / factors  # noqa: SLF001, its own class
+        for sample in rows:
+            made.histogram.add(sample)
+        made.histogram.reach(float(made._peaks.max()))  # noqa: SLF001
+        return made
 
     @property
     def channel_amax(self) -> npt.NDArray[np.float32]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from animatic.bundle import EngineEntry
+    from animatic.bundle import Bundle, EngineEntry, GraphSpec
     from animatic.store import OpenBundle
     from animatic.targets import Target
     from animatic_engines.limits import Room
@@ -43,16 +43,28 @@ class Request(NamedTuple):
     precision: "fp16", "bf16", "int8" or "fp8"; None is each target's own default.
     backend: "tensorrt_rtx" or "tensorrt"; None is the first that can build for the target here.
     force: build even what is fresh.
+    text: build for a costly text encoder too; else only where it had an engine before.
     """
 
     targets: tuple[Target, ...]
     precision: str | None = None
     backend: str | None = None
     force: bool = False
+    text: bool = False
 
     def precision_for(self, target: Target) -> str:
         """The one asked for, else the target's own."""
         return self.precision or target.default_precision
+
+    def graphs_for(self, bundle: Bundle, target: Target) -> tuple[GraphSpec, ...]:
+        """The graphs of a bundle that are built for a target; errors as `choose_graphs`."""
+        return choose_graphs(bundle, target, self.precision_for(target), text=self.text)
+
+    def leaves_text_out(self, bundle: Bundle) -> bool:
+        """Whether the bundle's text encoder has no engine for a target, as nobody asked for one."""
+        had = {entry.target for entry in bundle.engines if entry.role == "text_encoder"}
+        missing = any(target.name not in had for target in self.targets)
+        return bundle.text.costly and not self.text and missing
 
 
 class Outcome(NamedTuple):
@@ -89,7 +101,7 @@ def build_engines(
     """
     bundle = open_bundle(root, verify=False).bundle
     for target in request.targets:  # before backends are imported, which takes a second
-        choose_graphs(bundle, target, request.precision_for(target))
+        request.graphs_for(bundle, target)
     with locked(root, on_wait), building(root) as folder:
         opened = open_bundle(root, verify=False)  # another build may just have ended
         sweep(root, opened.bundle)
@@ -116,7 +128,7 @@ def _orders(opened: OpenBundle, request: Request, folder: Path) -> list[Order]:
 
     orders: list[Order] = []
     for target in dict.fromkeys(request.targets):
-        graphs = choose_graphs(opened.bundle, target, request.precision_for(target))
+        graphs = request.graphs_for(opened.bundle, target)
         backend = choose_backend(
             target, request.backend, opened.root, probe=probe, presence=presence_of
         )

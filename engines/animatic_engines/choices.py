@@ -64,17 +64,22 @@ def check_target(target: Target, precision: str) -> None:
         )
 
 
-def choose_graphs(bundle: Bundle, target: Target, precision: str) -> tuple[GraphSpec, ...]:
+def choose_graphs(
+    bundle: Bundle, target: Target, precision: str, *, text: bool = False
+) -> tuple[GraphSpec, ...]:
     """For each role the graph of a precision, else the one in half precision.
+
+    text: also for a text encoder that is costly, which the runtime leaves on the processor.
 
     Raises:
         TargetError: as check_target.
         BuildError: no graph of the bundle is in it, or a role has none for engines.
     """
     check_target(target, precision)
+    # Encoders of T5's family overflow in fp16 and have bf16 only, whatever the rest computes in.
     order = (precision, "fp16", "bf16")
     chosen: list[GraphSpec] = []
-    for role in (r for r in get_args(Role) if any(g.role == r for g in bundle.graphs)):
+    for role in _roles(bundle, target, text=text):
         graphs = {g.precision: g for g in bundle.graphs if g.role == role}
         usable = [p for p in order if p in graphs and p in target.precisions]
         if not usable:
@@ -83,6 +88,15 @@ def choose_graphs(bundle: Bundle, target: Target, precision: str) -> tuple[Graph
     if all(graph.precision != precision for graph in chosen):
         raise BuildError(_no_graph(bundle, f"{precision} graph", precision))
     return tuple(chosen)
+
+
+def _roles(bundle: Bundle, target: Target, *, text: bool) -> list[Role]:
+    """The roles that get an engine; a costly text encoder does if it had one for the target."""
+    roles: list[Role] = [r for r in get_args(Role) if any(g.role == r for g in bundle.graphs)]
+    had = any((e.role, e.target) == ("text_encoder", target.name) for e in bundle.engines)
+    if bundle.text.costly and not text and not had and "text_encoder" in roles:
+        roles.remove("text_encoder")
+    return roles
 
 
 def _no_graph(bundle: Bundle, what: str, precision: str) -> str:

@@ -38,6 +38,11 @@ BACKENDS = ("tensorrt_rtx", "tensorrt")
     type=click.Choice(BACKENDS),
     help="What compiles; without it, the first that can do it here.",
 )
+@click.option(
+    "--text",
+    is_flag=True,
+    help="Also for a text encoder that is costly; without it, that stays on the processor.",
+)
 @click.option("--force", is_flag=True, help="Build even what is up to date.")
 @click.option("-q", "--quiet", is_flag=True, help="Print the bundle's path and nothing else.")
 def command(
@@ -46,6 +51,7 @@ def command(
     targets: str,
     precision: str | None,
     backend: str | None,
+    text: bool,
     force: bool,
     quiet: bool,
 ) -> None:
@@ -59,12 +65,14 @@ def command(
     from animatic_engines.build import Request
 
     root = shipped_bundle_path() if bundle is None else bundle
-    build_aloud(root, Request(find_targets(targets), precision, backend, force), quiet=quiet)
+    request = Request(find_targets(targets), precision, backend, force, text)
+    build_aloud(root, request, quiet=quiet)
     click.echo(root)
 
 
 def build_aloud(root: Path, request: Request, *, quiet: bool) -> None:
     """Build, and print a line for each engine; `animatic export` ends with the same."""
+    from animatic.store import open_bundle
     from animatic_engines.build import build_engines
     from animatic_engines.progress import build_bar
 
@@ -81,6 +89,12 @@ def build_aloud(root: Path, request: Request, *, quiet: bool) -> None:
                 for warning in outcome.sidecar.warnings:
                     click.echo(f"animatic: {outcome.entry.file}: {warning}", err=True)
     if not quiet:
+        if request.leaves_text_out(open_bundle(root, verify=False).bundle):
+            click.echo(
+                "animatic: the text encoder is costly and stays on the processor; --text builds an "
+                "engine for it.",
+                err=True,
+            )
         for target, reason in not_run.items():
             click.echo(f"animatic: nothing was run for {target}: {reason}.", err=True)
 

@@ -184,6 +184,8 @@ def _check(
 
 
 def _difference(spec: TensorSpec, tensor: NetworkTensor) -> str | None:
+    if tensor.is_shape_tensor:  # it would have to be given from the host, with a range of values
+        return "decides by its values how large other tensors are, which an engine cannot take"
     dtype = str(tensor.dtype).rpartition(".")[2]
     if _DTYPES.get(dtype) != spec.dtype:
         return f"is {_DTYPES.get(dtype, dtype)} and {spec.dtype} in bundle.json"

@@ -10,7 +10,7 @@ from animatic_engines.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from animatic.bundle import Bundle, GraphSpec, TensorSpec
+    from animatic.bundle import Bundle, Geometry, GraphSpec, Role, TensorSpec, TextSpec
 
 __all__ = ["Shapes", "axis_ranges", "shapes_of"]
 
@@ -29,9 +29,10 @@ def axis_ranges(bundle: Bundle, spec: GraphSpec) -> tuple[AxisRange, ...]:
     """Give the range of every dynamic axis of a graph's inputs, sorted by name.
 
     batch is 1, as the pipeline makes one clip at a time; frames, rows and columns count latents,
-    height and width pixels. GraphError if an axis has a name that says nothing about its size.
+    pictures the frames that a decoder draws of them, height and width pixels. GraphError if an axis
+    has a name that says nothing about its size.
     """
-    ranges = _known(bundle)
+    ranges = _known(bundle, spec.role)
     names = {axis for tensor in spec.inputs for axis in tensor.shape if isinstance(axis, str)}
     unknown = sorted(names - set(ranges))
     if unknown:
@@ -42,28 +43,42 @@ def axis_ranges(bundle: Bundle, spec: GraphSpec) -> tuple[AxisRange, ...]:
     return tuple(ranges[name] for name in sorted(names))
 
 
-def _known(bundle: Bundle) -> dict[str, AxisRange]:
-    geometry, text = bundle.geometry, bundle.text
-    block = geometry.block_latent_frames
+def _known(bundle: Bundle, role: Role) -> dict[str, AxisRange]:
+    geometry = bundle.geometry
+    factor = geometry.temporal_factor
     widths = [size.width for size in geometry.sizes]
     heights = [size.height for size in geometry.sizes]
-    shortest = text.max_tokens if text.pad_to_max else 1
+    frames = _block_lengths(geometry)
     ranges = (
         _range("batch", [1]),
-        AxisRange(
-            axis="tokens",
-            minimum=shortest,
-            optimum=max(shortest, min(TYPICAL_TOKENS, text.max_tokens)),
-            maximum=text.max_tokens,
-        ),
-        # A clip shorter than a block is one block of its own length.
-        AxisRange(axis="frames", minimum=1, optimum=block, maximum=block),
+        _tokens(bundle.text, role),
+        _range("frames", frames),
+        _range("pictures", [factor * count for count in frames]),
         _range("rows", [height // geometry.spatial_factor for height in heights]),
         _range("columns", [width // geometry.spatial_factor for width in widths]),
         _range("height", heights),
         _range("width", widths),
     )
     return {each.axis: each for each in ranges}
+
+
+def _block_lengths(geometry: Geometry) -> list[int]:
+    """The latent frames that are denoised together, for each length of a clip, the usual first.
+
+    A clip longer than a block is a number of whole blocks; a shorter one is one of its own length.
+    """
+    block, factor = geometry.block_latent_frames, geometry.temporal_factor
+    return [min(block, 1 + (count - 1) // factor) for count in geometry.frame_counts]
+
+
+def _tokens(text: TextSpec, role: Role) -> AxisRange:
+    """An encoder reads a prompt's own length or a fixed one; its states may be padded further."""
+    if role != "text_encoder" and text.states_length:
+        return _range("tokens", [text.states_length])
+    if text.pad_to_max:
+        return _range("tokens", [text.max_tokens])
+    usual = min(TYPICAL_TOKENS, text.max_tokens)
+    return AxisRange(axis="tokens", minimum=1, optimum=usual, maximum=text.max_tokens)
 
 
 def _range(axis: str, sizes: Sequence[int]) -> AxisRange:

@@ -14,11 +14,15 @@ __all__ = ["BuilderConfig", "Network", "NetworkLayer", "NetworkTensor"]
 
 
 class NetworkTensor(Protocol):
-    """What is used of TensorRT's ITensor."""
+    """What is used of TensorRT's ITensor.
+
+    is_shape_tensor: its values, and not only its shape, say how large other tensors are.
+    """
 
     name: str
     dtype: object
     shape: Sequence[int]
+    is_shape_tensor: bool
 
 
 class NetworkLayer(Protocol):

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import re
+import shlex
 import shutil
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
+
+from animatic_export.recipe import RECIPES, Request
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-RECIPES = ("blockout",)
+    from animatic_export.recipe import Recipe
+
+BUILT_IN: Final = "blockout"
+"""The recipe that needs no checkpoint: animatic brings its weights."""
 PRECISIONS = ("fp16", "bf16", "int8", "fp8")
 
 
@@ -22,10 +30,34 @@ PRECISIONS = ("fp16", "bf16", "int8", "fp8")
 @click.argument("recipe", type=click.Choice(RECIPES))
 @click.option(
     "--checkpoint",
-    type=click.Path(path_type=Path),
-    help="Weights to export (safetensors), such as run/blockout.safetensors; without it, those of "
-    "the built-in model.",
+    metavar="PATH|ID",
+    help="What to export: a file, a folder or a hub id such as ORG/NAME; without it, the built-in "
+    "model's own weights, or those that the bundle at --out holds already.",
 )
+@click.option(
+    "--base",
+    metavar="PATH|ID",
+    help="Where the text encoder and the VAE are, if the checkpoint holds the denoiser alone.",
+)
+@click.option("--sampler", metavar="NAME", help="How the checkpoint was distilled to be sampled.")
+@click.option(
+    "--tiny-decoder", metavar="FILE", help="TAEHV weights, for a second decoder that is fast."
+)
+@click.option(
+    "--lora",
+    "adapters",
+    metavar="FILE[:STRENGTH]",
+    multiple=True,
+    help="Merge a LoRA into the denoiser; may be given several times.",
+)
+@click.option(
+    "--window",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Latent frames that a causal denoiser sees, its own block included.",
+)
+@click.option("--size", "sizes", metavar="WxH[,WxH…]", help="Sizes to offer, the usual one first.")
+@click.option("--frames", metavar="N[,N…]", help="Frame counts to offer, the usual one first.")
 @click.option(
     "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Bundle folder."
 )
@@ -42,10 +74,17 @@ PRECISIONS = ("fp16", "bf16", "int8", "fp8")
     help="Compile engines for these GPUs (`animatic targets` lists them; auto is this machine's).",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is already there.")
-def command(
+def command(  # noqa: PLR0913, one per option
     *,
     recipe: str,
-    checkpoint: Path | None,
+    checkpoint: str | None,
+    base: str | None,
+    sampler: str | None,
+    tiny_decoder: str | None,
+    adapters: tuple[str, ...],
+    window: int | None,
+    sizes: str | None,
+    frames: str | None,
     out: Path,
     precision: str | None,
     targets: str | None,
@@ -57,7 +96,7 @@ def command(
     is there already and still up to date is not done again: run the same command with another
     --precision or --target to add to a bundle.
     """
-    from animatic_engines.build import Request
+    from animatic_engines.build import Request as Build
     from animatic_engines.choices import check_target
     from animatic_engines.cli import build_aloud, find_targets
     from animatic_export.steps import add_precision, wanted_precisions
@@ -65,12 +104,23 @@ def command(
     found = () if targets is None else find_targets(targets)
     for target in found:  # refused before the work begins
         check_target(target, precision or target.default_precision)
-    _make_reference(recipe, checkpoint, out, force=force)
+    request = Request(
+        checkpoint=checkpoint,
+        base=base,
+        sampler=sampler,
+        tiny_decoder=tiny_decoder,
+        adapters=adapters,
+        window=window,
+        sizes=_sizes(sizes),
+        frames=_counts(frames),
+        command=_as_typed(recipe, out),
+    )
+    _make_reference(recipe, request, out, force=force)
     for each in wanted_precisions(precision, found):
         with _explained(out):
             add_precision(out, each, _say)
     if found:
-        build_aloud(out, Request(found, precision), quiet=False)
+        build_aloud(out, Build(found, precision), quiet=False)
     click.echo(out)
 
 
@@ -78,22 +128,65 @@ def _say(line: str) -> None:
     click.echo(line, err=True)
 
 
-def _make_reference(recipe: str, checkpoint: Path | None, out: Path, *, force: bool) -> None:
-    """Write the bundle with its reference graphs, unless it is there and current."""
-    from animatic.store import shipped_bundle_path
-    from animatic_export.blockout.recipe import copy_built_in, export_blockout, is_current
+def _sizes(text: str | None) -> tuple[tuple[int, int], ...]:
+    words = [] if text is None else text.split(",")
+    found = [re.fullmatch(r"(\d{1,5})[x×](\d{1,5})", word.strip().lower()) for word in words]
+    if not all(found):
+        raise click.BadParameter(f"{text!r} is not one or more sizes such as 832x480,448x256.")
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
 
-    if checkpoint is None and out.exists() and out.samefile(shipped_bundle_path()):
+
+def _counts(text: str | None) -> tuple[int, ...]:
+    words = [] if text is None else text.split(",")
+    if not all(re.fullmatch(r"[1-9]\d{0,5}", word.strip()) for word in words):
+        raise click.BadParameter(f"{text!r} is not one or more frame counts such as 81,33.")
+    return tuple(int(word) for word in words)
+
+
+def _as_typed(recipe: str, out: Path) -> str:
+    """The command that made the bundle, with the names of files and not where they lay."""
+    context = click.get_current_context()
+    words = ["animatic", "export", recipe]
+    for parameter in context.command.params:
+        value = context.params.get(parameter.name or "")
+        if not isinstance(parameter, click.Option) or parameter.name == "out" or not value:
+            continue
+        for each in value if isinstance(value, tuple) else (value,):
+            words.append(parameter.opts[0])
+            if each is not True:
+                words.append(Path(each).name if os.path.lexists(str(each)) else str(each))
+    return shlex.join([*words, "--out", out.name])
+
+
+def _make_reference(name: str, request: Request, out: Path, *, force: bool) -> None:
+    """Write the bundle with its reference graphs, unless it is there and current."""
+    from animatic.store import open_bundle, shipped_bundle_path
+    from animatic_export.recipe import find_recipe
+
+    if request.checkpoint is None and out.exists() and out.samefile(shipped_bundle_path()):
         raise click.ClickException(f"{out} is the built-in model itself: choose another --out.")
     if out.exists() and not (out / "bundle.json").is_file():
         raise click.ClickException(f"{out} is there and is not a bundle: choose another --out.")
-    if out.exists() and not force:
-        if is_current(out, checkpoint):
+    recipe = find_recipe(name)
+    _refuse_foreign_options(recipe, request)
+    there = open_bundle(out, verify=False).bundle if out.exists() and not force else None
+    if there is not None and request.checkpoint is None and name != BUILT_IN:
+        if there.family != name:
+            raise click.ClickException(
+                f"{out} is a bundle of {there.family} and not of {name}: choose another --out."
+            )
+        return  # more is to be added to it
+    with _explained(out):
+        export = recipe.prepare(request)
+    if there is not None:
+        if export.is_current(there):
             click.echo(f"{out} holds the graphs of this checkpoint already.", err=True)
             return
         raise click.ClickException(
             f"{out} is there already, from another checkpoint: give --force to replace it."
         )
+    for notice in export.notices:
+        click.echo(notice, err=True)
     # Made beside and renamed: a failure leaves no half bundle, and the old one as it was.
     making = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
@@ -101,18 +194,21 @@ def _make_reference(recipe: str, checkpoint: Path | None, out: Path, *, force: b
         with _writable(out):
             making.mkdir(parents=True)
         with _explained(out):
-            if checkpoint is None:
-                copy_built_in(making)
-                errors = {}
-            else:
-                words = f"animatic export {recipe} --checkpoint {checkpoint.name} --out {out.name}"
-                errors = export_blockout(checkpoint, making, words).errors
+            export.write(making, _say)
         with _writable(out):
             swap_in(making, out)
     finally:
         shutil.rmtree(making, ignore_errors=True)
-    for role, size in errors.items():
-        click.echo(f"{role}: relative error against torch {size:.1e}", err=True)
+
+
+def _refuse_foreign_options(recipe: Recipe, request: Request) -> None:
+    """Refuse what a recipe does not understand rather than leave it out in silence."""
+    words = {"tiny_decoder": "--tiny-decoder", "adapters": "--lora", "sizes": "--size"}
+    for field in fields(Request):
+        known = {"checkpoint", "command"} | recipe.options
+        if getattr(request, field.name) and field.name not in known:
+            option = words.get(field.name, f"--{field.name}")
+            raise click.UsageError(f"{recipe.name} does not take {option}; leave it out.")
 
 
 def swap_in(made: Path, out: Path) -> None:

@@ -2,7 +2,8 @@
 
 ExportError
 ├── CheckpointError             a checkpoint is missing, damaged or another model's
-│   └── MissingCheckpointError  the text encoder's checkpoint is not installed
+│   ├── MissingCheckpointError  a checkpoint is neither on this machine nor to be fetched
+│   └── LoraError               a LoRA is malformed, or made for another checkpoint
 └── ParityError                 a graph does not compute what torch computes
 """
 
@@ -16,7 +17,11 @@ class CheckpointError(ExportError):
 
 
 class MissingCheckpointError(CheckpointError):
-    """The text encoder's checkpoint is not installed; the message says how to get it."""
+    """A checkpoint is not here and was not fetched; the message says how to get it."""
+
+
+class LoraError(CheckpointError):
+    """A LoRA cannot be merged, whole and as it was meant, into the checkpoint."""
 
 
 class ParityError(ExportError):

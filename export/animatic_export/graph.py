@@ -9,19 +9,23 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import msgspec
-import onnx
 import torch
-from onnx import ModelProto
 from torch import Tensor, nn
 
 from animatic.bundle import GraphSpec, Role, StatePair, TensorSpec
 from animatic.engine import OnnxRuntimeEngine
 from animatic.store import sha256_file
 from animatic_export.errors import ExportError, ParityError
+from animatic_export.external_data import SINGLE_FILE, data_path, refuse_if_short, write_model
+from animatic_export.literal import LiteralGraph
+from animatic_export.weight_names import name_weights
+from animatic_export.weights import stored_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    import onnx_ir as ir
 
 OPSET: Final = 20
 
@@ -39,7 +43,7 @@ class GraphPlan:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     precision: str
-    shrink: Callable[[ModelProto], ModelProto]
+    shrink: Callable[[ir.Model], ir.Model]
     """How the weights are stored (see `weights`)."""
     tolerance: float
     """Largest allowed relative error (L2) against torch; each output for itself."""
@@ -63,33 +67,43 @@ class ExportedGraph:
     """Largest relative error (L2) over the outputs."""
 
 
-def export_graph(plan: GraphPlan, folder: Path) -> ExportedGraph:
+def export_graph(plan: GraphPlan, folder: Path, *, single_file: int = SINGLE_FILE) -> ExportedGraph:
     """Write the graph into a folder and check it against torch on the examples.
 
-    ParityError, and no file, if it is off.
+    single_file: bytes of weights up to which it is one file; above, they lie in another beside it.
+    ParityError if it is off, ExportError if there is no room for it, OSError if a file cannot be
+    written: after any failure none is left.
     """
     path = folder / (plan.file or f"{plan.role}.onnx")
-    onnx.save(plan.shrink(to_onnx(plan)), path)
-    spec = GraphSpec(
-        role=plan.role,
-        file=path.name,
-        sha256=sha256_file(path),
-        precision=plan.precision,
-        inputs=plan.inputs,
-        outputs=plan.outputs,
-        states=plan.states,
-        made_from=plan.made_from,
-        architecture=plan.architecture,
-    )
+    size = stored_bytes(plan.module, plan.precision)
+    if size > single_file:
+        refuse_if_short(folder, size, f"Exporting the {plan.precision} {plan.role}")
     try:
+        data = write_model(plan.shrink(to_onnx(plan)), path, single_file)
+        spec = GraphSpec(
+            role=plan.role,
+            file=path.name,
+            sha256=sha256_file(path),
+            precision=plan.precision,
+            inputs=plan.inputs,
+            outputs=plan.outputs,
+            states=plan.states,
+            external_data=data,
+            made_from=plan.made_from,
+            architecture=plan.architecture,
+        )
         return ExportedGraph(spec, _parity(plan, path, spec))
-    except ParityError:
-        path.unlink()
+    except BaseException:
+        path.unlink(missing_ok=True)
+        data_path(path).unlink(missing_ok=True)
         raise
 
 
-def to_onnx(plan: GraphPlan) -> ModelProto:
-    """Return the ONNX model of a plan's module, in the types that the module has."""
+def to_onnx(plan: GraphPlan) -> ir.Model:
+    """Return the ONNX model of a plan's module, in the types that the module has.
+
+    Its weights are the module's own memory: it is written before that changes.
+    """
     with warnings.catch_warnings():
         # Of torch's own internals, and that torchvision is not there: no user can mend either.
         warnings.simplefilter("ignore")
@@ -106,14 +120,8 @@ def to_onnx(plan: GraphPlan) -> ModelProto:
         )
     if program is None:
         raise ExportError(f"torch exported no program for the {plan.role}: please report it.")
-    model: ModelProto = program.model_proto
-    # Names of files and lines of the machine that exported are no one else's business.
-    for node in model.graph.node:
-        del node.metadata_props[:]
-        node.doc_string = ""
-    del model.graph.metadata_props[:]
-    del model.graph.value_info[:]
-    _name_weights(model, plan.module)
+    model: ir.Model = program.model
+    name_weights(model, plan.module)
     return model
 
 
@@ -121,34 +129,6 @@ def _as(tensor: TensorSpec, value: Tensor) -> Tensor:
     """Give an example the type that its input has in this graph."""
     dtype: torch.dtype = getattr(torch, tensor.dtype)
     return value.to(dtype)
-
-
-def _bytes(weight: Tensor) -> bytes:
-    # Through integers of the same width: NumPy has no bfloat16.
-    integers = weight.contiguous().view(torch.int16 if weight.element_size() == 2 else torch.int32)
-    return integers.numpy().tobytes()
-
-
-def _name_weights(model: ModelProto, module: nn.Module) -> None:
-    """Give transposed weights their parameter's name and ".T"; the exporter calls them val_7.
-
-    So a bundle can be read back into torch (see `weights.read_weights`).
-    """
-    names = {
-        _bytes(weight.detach().t()): f"{name}.T"
-        for name, weight in module.named_parameters()
-        if weight.dim() == 2
-    }
-    renamed = {
-        tensor.name: names[tensor.raw_data]
-        for tensor in model.graph.initializer
-        if len(tensor.dims) == 2 and tensor.raw_data in names
-    }
-    for tensor in model.graph.initializer:
-        tensor.name = renamed.get(tensor.name, tensor.name)
-    for node in model.graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = renamed.get(name, name)
 
 
 def _dynamic_shapes(plan: GraphPlan) -> tuple[object, ...]:
@@ -174,7 +154,10 @@ def _parity(plan: GraphPlan, path: Path, spec: GraphSpec) -> float:
         typed = max(_error(plan, plan.module, example) for example in plan.examples)
         if plan.precision == "bf16":
             return typed
-    engine = OnnxRuntimeEngine(path, msgspec.structs.replace(spec, states=()))
+    stateless = msgspec.structs.replace(spec, states=())
+    engine = (
+        LiteralGraph(path, stateless) if spec.external_data else OnnxRuntimeEngine(path, stateless)
+    )
 
     def run(*given: Tensor) -> tuple[Tensor, ...]:
         feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, given, strict=True)}

@@ -29,7 +29,7 @@ def add_precision(bundle: Path, precision: str, say: Callable[[str], None]) -> N
 
     say: told of every step. ExportError, or an AnimaticError of the calibration.
     """
-    from animatic_export.blockout.typed import add_typed_graphs
+    from animatic_export.typed_graphs import add_typed_graphs
 
     typed = "fp16" if precision in CALIBRATED else precision
     errors = add_typed_graphs(bundle, typed)

@@ -21,6 +21,8 @@ from animatic_export.errors import ExportError
 from animatic_export.weights import store_as_it_is
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from animatic.bundle import TensorSpec
     from animatic_export.graph import GraphPlan
 
@@ -64,17 +66,21 @@ def typed_plan(plan: GraphPlan, precision: str, made_from: str) -> GraphPlan:
 
 def typed_module(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     """Return a copy of a module whose matrices outside its islands have another type."""
-    result = copy.deepcopy(module)
-    _retype(result, dtype)
-    return result
+    # What the memo already holds is not copied: so no weight is there in its old type once more.
+    copies: dict[int, object] = {}
+    for weight in _retyped(module):
+        narrow = weight.detach().to(dtype, copy=True)
+        copies[id(weight)] = nn.Parameter(narrow, requires_grad=weight.requires_grad)
+    return copy.deepcopy(module, copies)
 
 
-def _retype(module: nn.Module, dtype: torch.dtype) -> None:
+def _retyped(module: nn.Module) -> Iterator[nn.Parameter]:
+    """The parameters whose type changes."""
     islands: tuple[str, ...] = getattr(module, "FLOAT32_ISLANDS", ())
     for name, child in module.named_children():
         if name in islands:
             continue
         if isinstance(child, nn.Linear | nn.Conv2d | nn.Conv3d | nn.Embedding):
-            child.to(dtype)
+            yield from child.parameters()
         else:
-            _retype(child, dtype)
+            yield from _retyped(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -60,8 +61,9 @@ def random_inputs(
 ) -> Iterator[Tensors]:
     """Make seeded inputs for a graph without end, of the sizes that an engine is tuned for.
 
-    They are such as a clip gives: noise of the model's own scale, one of the sampler's timesteps,
-    tokens of its vocabulary, masks of ones. EngineError if the profile lacks an axis.
+    They are such as a clip gives, block after block: noise of the model's own scale, one of the
+    sampler's timesteps, tokens of its vocabulary, masks of ones, the block's place in the clip.
+    EngineError if the profile lacks an axis.
     """
     sizes = {axis.axis: axis.optimum for axis in profile}
     carried = {pair.input for pair in graph.states}
@@ -79,11 +81,14 @@ def random_inputs(
     }
     tokens = _vocabulary(opened) if "input_ids" in shapes else 0
     generator = np.random.Generator(np.random.Philox(SEED))
-    while True:
-        yield {
+    for block in itertools.count():
+        given = {
             tensor.name: _values(opened, graph, tensor, shapes, tokens, generator)
             for tensor in tensors
         }
+        if "position" in given:
+            given["position"][...] = block * opened.bundle.geometry.block_latent_frames
+        yield given
 
 
 def _values(
@@ -94,21 +99,21 @@ def _values(
     tokens: int,
     generator: np.random.Generator,
 ) -> npt.NDArray[Any]:
-    shape, bundle = shapes[tensor.name], opened.bundle
+    shape, sampler = shapes[tensor.name], opened.bundle.sampler
     values: npt.NDArray[Any]
     match tensor.name, tensor.dtype:
         case "input_ids", _:
             values = generator.integers(0, tokens, shape)
         case "timesteps", _:
-            sigma = generator.choice(np.array(bundle.sampler.sigmas))
-            values = np.full(shape, sigma * bundle.sampler.timestep_scale)
+            scaled = [sigma * sampler.timestep_scale for sigma in sampler.sigmas]
+            values = np.full(shape, generator.choice(np.array(sampler.timesteps or scaled)))
         case _, "int64":
             values = np.ones(shape)
         case _, "uint8":
             values = generator.integers(0, 256, shape)
         case _:
             values = generator.standard_normal(shape)
-    if (graph.role, tensor.name) == ("vae_decoder", "latents"):  # the decoder takes raw ones
+    if graph.role in {"vae_decoder", "tiny_decoder"} and tensor.name == "latents":  # raw ones
         mean, std = (np.array(part).reshape(1, -1, 1, 1, 1) for part in _stats(opened))
         values = values * std + mean
     return values.astype(tensor.dtype)

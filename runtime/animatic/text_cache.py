@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     States = npt.NDArray[np.float32]
 
-__all__ = ["LIMIT", "SWITCH", "TextCache", "cache_folder"]
+__all__ = ["LIMIT", "SWITCH", "TextCache", "cache_folder", "switched_off"]
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,19 @@ _DIGEST: Final = hashlib.sha256().digest_size
 def cache_folder() -> Path:
     """Return the folder of the user's cache where text states are kept."""
     return user_cache_path("animatic") / "text"
+
+
+@contextlib.contextmanager
+def switched_off() -> Iterator[None]:
+    """Have caches that are made meanwhile keep nothing: for whoever measures the text encoder."""
+    before = os.environ.get(SWITCH)
+    os.environ[SWITCH] = "0"
+    try:
+        yield
+    finally:
+        del os.environ[SWITCH]
+        if before is not None:
+            os.environ[SWITCH] = before
 
 
 class TextCache:

@@ -39,13 +39,23 @@ def ranges(bundle: Bundle, *axes: int | str) -> list[tuple[str, int, int, int]]:
 
 
 def test_every_named_axis_has_a_range_from_the_bundle(model: Bundle) -> None:
-    assert ranges(model, "batch", 4, "frames", "rows", "columns", "height", "width") == [
+    axes = ("batch", 4, "frames", "pictures", "rows", "columns", "height", "width")
+    assert ranges(model, *axes) == [
         ("batch", 1, 1, 1),
         ("columns", 4, 8, 8),
-        ("frames", 1, 2001, 2001),
+        ("frames", 2, 3, 2001),  # clips of 5, 9 and 8,001 frames, 9 of them the usual
         ("height", 16, 48, 48),
+        ("pictures", 8, 12, 8004),
         ("rows", 2, 6, 6),
         ("width", 32, 64, 64),
+    ]
+
+
+def test_a_clip_of_many_blocks_is_denoised_in_blocks(model: Bundle) -> None:
+    geometry = replace(model.geometry, frame_counts=(81, 21, 9), block_latent_frames=3)
+    assert ranges(replace(model, geometry=geometry), "frames", "pictures") == [
+        ("frames", 3, 3, 3),
+        ("pictures", 12, 12, 12),
     ]
 
 
@@ -65,6 +75,20 @@ def test_the_tokens_of_a_prompt(
 ) -> None:
     text = replace(model.text, max_tokens=most, pad_to_max=padded)
     assert ranges(replace(model, text=text), "tokens") == [("tokens", *expected)]
+
+
+@pytest.mark.parametrize(("padded", "expected"), [(False, (1, 16, 40)), (True, (40, 40, 40))])
+def test_states_that_are_padded_further(
+    model: Bundle,
+    padded: bool,  # noqa: FBT001  # pytest gives it by name
+    expected: tuple[int, int, int],
+) -> None:
+    text = replace(model.text, max_tokens=40, pad_to_max=padded, states_length=64)
+    bundle = replace(model, text=text)
+    assert ranges(bundle, "tokens") == [("tokens", *expected)]  # of the text encoder
+    tensor = TensorSpec(name="text_states", dtype="float32", shape=("batch", "tokens", 8))
+    (_, tokens) = axis_ranges(bundle, replace(bundle.graph("denoiser"), inputs=(tensor,)))
+    assert (tokens.minimum, tokens.optimum, tokens.maximum) == (64, 64, 64)
 
 
 def test_the_engine_is_tuned_for_the_default_size(model: Bundle) -> None:
@@ -124,6 +148,18 @@ def test_a_text_encoder_that_overflows_in_fp16_stays_in_bf16(model: Bundle) -> N
     assert chosen(bundle, "fp16") == ["text_encoder.bf16", *HALF[1:]]
     with pytest.raises(BuildError, match=r"no text_encoder graph for engines; make"):
         chosen(bundle, "fp16", "rtx-20")  # which has no bf16
+
+
+def test_a_costly_text_encoder_is_left_out_unless_asked(model: Bundle) -> None:
+    bundle = graphs(model, "text_encoder.bf16", *HALF[1:], "denoiser.int8")
+    bundle = replace(bundle, text=replace(bundle.text, costly=True))
+    assert chosen(bundle, "int8") == ["denoiser.int8", "vae_decoder.fp16"]
+    asked = choose_graphs(bundle, find_target("rtx-40"), "int8", text=True)
+    assert [f"{g.role}.{g.precision}" for g in asked] == [
+        *("text_encoder.bf16", "denoiser.int8", "vae_decoder.fp16")
+    ]
+    with pytest.raises(BuildError, match="has no bf16 graph"):  # of those that are built
+        chosen(bundle, "bf16")
 
 
 def test_a_precision_that_no_graph_has_is_not_replaced_in_silence(model: Bundle) -> None:

@@ -8,19 +8,21 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import TensorProto
+from torch import nn
 
 from animatic.store import open_bundle, shipped_bundle_path
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan
-from animatic_export.blockout.typed import add_typed_graphs
 from animatic_export.blockout.vae import VideoVae
 from animatic_export.cli import command
 from animatic_export.errors import ExportError, ParityError
 from animatic_export.graph import GraphPlan, export_graph
 from animatic_export.typed import typed_module, typed_plan
+from animatic_export.typed_graphs import add_typed_graphs
 from tests.export.toy import DENOISER, VAE
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
 
@@ -46,6 +48,26 @@ def test_only_matrices_outside_the_islands_change_their_type() -> None:
     assert types["modulation.weight"] == types["time.0.weight"] == torch.float32
     assert types["blocks.0.offset"] == types["frame_position"] == torch.float32
     assert {p.dtype for p in module.parameters()} == {torch.float32}
+
+
+def test_a_weight_that_changes_its_type_is_not_copied_in_the_old_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module = plan_of_denoiser().module
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    copied: set[str] = set()
+    deepcopy: Callable[[nn.Parameter, dict[int, object]], object] = nn.Parameter.__deepcopy__
+
+    def watched(self: nn.Parameter, memo: dict[int, object]) -> object:
+        copied.add(names[id(self)])
+        return deepcopy(self, memo)
+
+    monkeypatch.setattr(nn.Parameter, "__deepcopy__", watched)
+    half = typed_module(module, torch.float16)
+    floats = {n for n, p in half.named_parameters() if p.dtype == torch.float32}
+    assert copied == floats
+    places = {p.data_ptr() for p in module.parameters()}
+    assert not places & {p.data_ptr() for p in half.parameters()}
 
 
 def test_an_unknown_type_is_refused() -> None:

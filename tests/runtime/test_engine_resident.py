@@ -113,9 +113,10 @@ def test_the_bytes_of_states_are_counted_once_each() -> None:
     assert state_bytes(replace(SPEC, states=()), PROFILE) == 0
     assert state_bytes(SPEC, PROFILE[:1]) is None
     # Self-Forcing at 480x832: 30 layers of keys and values, a window of 21 latent frames.
-    keys = [tensor(f"state_{i}", "float16", "batch", 21, "rows", "columns", 384) for i in range(60)]
+    axes = ("batch", 21, "rows", "columns", 384)
+    keys = [tensor(f"kept_{i}", "float16", *axes) for i in range(60)]
     kept = tuple(StatePair(input=key.name, output=f"next_{key.name}") for key in keys)
-    wan = replace(SPEC, role="denoiser", inputs=(*SPEC.inputs, *keys), states=kept)
+    wan = replace(SPEC, role="denoiser", inputs=tuple(keys), states=kept)
     sizes = {"batch": 1, "rows": 60, "columns": 104}
     whole = [AxisRange(axis=a, minimum=1, optimum=1, maximum=n) for a, n in sizes.items()]
     assert state_bytes(wan, whole) == 6_038_323_200  # and two buffers of each on the device

@@ -21,7 +21,7 @@ import pytest
 
 from animatic.bundle import FileRef
 from animatic.store import open_bundle
-from animatic.text_cache import SWITCH, TextCache, cache_folder
+from animatic.text_cache import SWITCH, TextCache, cache_folder, switched_off
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -125,6 +125,19 @@ def test_the_variable_switches_it_off(
     cache.put(PROMPT, STATES)
     assert cache.get(PROMPT) is None
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("before", [None, "0", "1"])
+def test_whoever_measures_switches_it_off(
+    monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    if before is None:
+        monkeypatch.delenv(SWITCH, raising=False)
+    else:
+        monkeypatch.setenv(SWITCH, before)
+    with switched_off():
+        assert os.environ[SWITCH] == "0"
+    assert os.environ.get(SWITCH) == before
 
 
 def whole(content: bytes) -> bytes:

@@ -13,6 +13,7 @@ import torch
 
 from animatic_export.blockout.config import DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
+from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
 from animatic_export.blockout.minilm import WIDTH, MiniLm
 from animatic_export.blockout.vae import Decoder
 from animatic_export.weights import read_weights
@@ -22,6 +23,24 @@ if TYPE_CHECKING:
 
     from animatic.bundle import Role
     from animatic.store import OpenBundle
+    from animatic_export.graph import GraphPlan
+
+
+def plan_again(opened: OpenBundle, role: Role) -> GraphPlan:
+    """Plan the graph of a role with the weights of a Blockout bundle."""
+    if role == "text_encoder":
+        return text_encoder_plan(read_text_encoder(opened))
+    denoiser = read_denoiser(opened)
+    if role == "denoiser":
+        return denoiser_plan(denoiser)
+    geometry, config = opened.bundle.geometry, denoiser.config
+    return decoder_plan(
+        read_decoder(opened),
+        config.rows,
+        config.columns,
+        scale=geometry.spatial_factor,
+        factor=geometry.temporal_factor,
+    )
 
 
 def read_denoiser(opened: OpenBundle) -> Denoiser:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import platform
 import shutil
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib import resources
-from importlib.metadata import version
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
 
 from animatic.bundle import (
     SCHEMA_VERSION,
@@ -18,20 +16,25 @@ from animatic.bundle import (
     Geometry,
     LatentStats,
     LicenceNote,
-    Provenance,
     SamplerSpec,
     Size,
     TextSpec,
 )
 from animatic.store import open_bundle, sha256_file, shipped_bundle_path, write_bundle
 from animatic_export.blockout.checkpoint import BlockoutCheckpoint, read_checkpoint
+from animatic_export.blockout.from_bundle import plan_again
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
 from animatic_export.blockout.minilm import load_minilm, minilm_folder
 from animatic_export.blockout.operations import gflop_per_clip
 from animatic_export.graph import GraphPlan, export_graph
+from animatic_export.provenance import provenance
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Callable, Mapping
+
+    from animatic.bundle import Role
+    from animatic.store import OpenBundle
+    from animatic_export.recipe import Export, Recipe, Request
 
 VERSION = "0"
 MAX_TOKENS = 40
@@ -42,18 +45,57 @@ DESCRIPTION = (
 )
 
 
+class BlockoutRecipe:
+    """A Blockout of one's own training, or the one that comes with animatic."""
+
+    name = "blockout"
+    options: frozenset[str] = frozenset()
+
+    def prepare(self, request: Request) -> Export:
+        """Read nothing yet: the checkpoint is small, and is refused when it is read."""
+        return BlockoutExport(
+            None if request.checkpoint is None else Path(request.checkpoint), request.command
+        )
+
+    def plan(self, opened: OpenBundle, role: Role) -> GraphPlan:
+        """Plan a graph of the bundle again."""
+        return plan_again(opened, role)
+
+
+RECIPES: Final[Mapping[str, Recipe]] = {"blockout": BlockoutRecipe()}
+
+
 @dataclass(frozen=True)
-class ExportReport:
-    """What an export made."""
+class BlockoutExport:
+    """One checkpoint, or the built-in model (None), on its way to a bundle."""
 
-    bundle: Path
-    digest: str
-    errors: dict[str, float]
-    """Role -> largest relative error (L2) against torch."""
+    checkpoint: Path | None
+    command: str
+    notices: tuple[str, ...] = ()
+
+    def is_current(self, bundle: Bundle) -> bool:
+        """Whether the bundle was exported from this checkpoint, or is the built-in one (None)."""
+        if self.checkpoint is None:
+            shipped = open_bundle(verify=False).bundle
+            return bundle.graphs[: len(shipped.graphs)] == shipped.graphs
+        if not self.checkpoint.is_file():
+            return False  # the export says so in its own words
+        return bundle.provenance.source_sha256 == sha256_file(self.checkpoint)
+
+    def write(self, folder: Path, say: Callable[[str], None]) -> None:
+        """Fill an empty folder with the bundle."""
+        if self.checkpoint is None:
+            shutil.copytree(shipped_bundle_path(), folder, dirs_exist_ok=True)
+            return
+        for role, error in export_blockout(self.checkpoint, folder, self.command).items():
+            say(f"{role}: relative error against torch {error:.1e}")
 
 
-def export_blockout(checkpoint: Path, folder: Path, command: str) -> ExportReport:
-    """Write Blockout's bundle into an empty folder; `command` is recorded as what made it."""
+def export_blockout(checkpoint: Path, folder: Path, command: str) -> dict[str, float]:
+    """Write Blockout's bundle into an empty folder; `command` is recorded as what made it.
+
+    Returns each role's largest relative error (L2) against torch.
+    """
     trained = read_checkpoint(checkpoint)
     minilm = minilm_folder()
     plans = _plans(trained, minilm)
@@ -72,16 +114,11 @@ def export_blockout(checkpoint: Path, folder: Path, command: str) -> ExportRepor
         version=VERSION,
         licence="Apache-2.0",
         description=DESCRIPTION,
-        provenance=Provenance(
+        provenance=provenance(
             source=checkpoint.name,
-            source_sha256=sha256_file(checkpoint),
+            digest=sha256_file(checkpoint),
             licence="Apache-2.0",
-            created=datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
             command=command,
-            versions={
-                name: version(name) for name in ("torch", "onnx", "onnxscript", "onnxruntime")
-            }
-            | {"python": platform.python_version()},
         ),
         geometry=_geometry(trained),
         latents=LatentStats(
@@ -99,24 +136,8 @@ def export_blockout(checkpoint: Path, folder: Path, command: str) -> ExportRepor
         licences=licences,
         scores=trained.scores | {"gflop_per_clip": round(gflop_per_clip(plans, runs), 3)},
     )
-    digest = write_bundle(folder, bundle)
-    return ExportReport(folder, digest, {role: graph.error for role, graph in graphs.items()})
-
-
-def copy_built_in(folder: Path) -> None:
-    """Fill an empty folder with the Blockout that comes with animatic, as it is."""
-    shutil.copytree(shipped_bundle_path(), folder, dirs_exist_ok=True)
-
-
-def is_current(folder: Path, checkpoint: Path | None) -> bool:
-    """Whether the bundle there was exported from this checkpoint, or is the built-in one (None)."""
-    here = open_bundle(folder, verify=False).bundle
-    if checkpoint is None:
-        shipped = open_bundle(verify=False).bundle
-        return here.graphs[: len(shipped.graphs)] == shipped.graphs
-    if not checkpoint.is_file():
-        return False  # the export says so in its own words
-    return here.provenance.source_sha256 == sha256_file(checkpoint)
+    write_bundle(folder, bundle)
+    return {role: graph.error for role, graph in graphs.items()}
 
 
 def _plans(trained: BlockoutCheckpoint, minilm: Path) -> dict[str, GraphPlan]:

@@ -1,11 +1,13 @@
 """``animatic bench``: how long a clip takes here, and what bounds it.
 
-Every clip has a prompt of its own, so that the text encoder works each time. Loading is measured in
-a fresh process each time, imports included; the system's file cache is whatever it is, and is warm
-from the second load on. The floor is the time that the clip's arithmetic would take at the rate of
-a large float32 matrix product on this machine; the ratio to it is what remains to be won without a
-smaller model or a lower precision. NumPy's BLAS takes every core for that product, so that there is
-no floor where --threads asks for fewer.
+Every clip has a prompt of its own, and text states that are kept on disk are not used, so that the
+text encoder works each time. Loading is measured in a fresh process each time, imports included;
+the system's file cache is whatever it is, and is warm from the second load on. What is opened by
+its first run (a text encoder that is costly, a decoder that is not the usual one) is not part of
+it. The floor is the time that the clip's arithmetic would take at the rate of a large float32
+matrix product on this machine; the ratio to it is what remains to be won without a smaller model or
+a lower precision. NumPy's BLAS takes every core for that product, so that there is no floor where
+--threads asks for fewer.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animatic.pipeline import Pipeline, Progress
+    from animatic.shot import Shot, ShotPlan
 
 __all__ = ["command"]
 
@@ -63,19 +66,24 @@ class Timing:
 
 @click.command("bench", short_help="Measure how long a clip takes.")
 @bundle_option
+@click.option("--tier", metavar="NAME", help="Of the bundle's; without it, the model's usual way.")
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True, metavar="N")
 @threads_option
-def command(*, bundle: Path | None, runs: int, threads: int | None) -> None:
+def command(*, bundle: Path | None, tier: str | None, runs: int, threads: int | None) -> None:
     """Measure loading, the first frame and the whole clip; the last line is JSON."""
     from animatic.pipeline import Pipeline
+    from animatic.shot import Shot
+    from animatic.text_cache import switched_off
 
-    Pipeline.open(bundle, threads=threads).close()  # complains here and not in a child process
+    with Pipeline.open(bundle, threads=threads) as pipeline:  # complains here, not in a child
+        plan = Shot(PROMPTS[0], tier=tier).plan(pipeline.bundle.bundle)
     timing = Timing(load=[_load(bundle, threads) for _ in range(runs)])
-    with Pipeline.open(bundle, threads=threads) as pipeline:
-        _time_clip(pipeline, PROMPTS[-1], Timing())  # warms allocators and caches; not counted
+    with switched_off(), Pipeline.open(bundle, threads=threads) as pipeline:
+        # Warms allocators and caches; not counted.
+        _time_clip(pipeline, Shot(PROMPTS[-1], tier=tier), Timing())
         for run in range(runs):
-            _time_clip(pipeline, PROMPTS[run % len(PROMPTS)], timing)
-        report = _report(pipeline, timing, threads)
+            _time_clip(pipeline, Shot(PROMPTS[run % len(PROMPTS)], tier=tier), timing)
+        report = _report(pipeline, plan, tier, timing, threads)
     for name, value in report.items():
         click.echo(f"{name.replace('_', ' '):<20} {shown(value)}")
     click.echo(json.dumps(report))
@@ -91,16 +99,14 @@ def _load(bundle: Path | None, threads: int | None) -> float:
     return float(child.stdout)
 
 
-def _time_clip(pipeline: Pipeline, prompt: str, timing: Timing) -> None:
-    from animatic.shot import Shot
-
+def _time_clip(pipeline: Pipeline, shot: Shot, timing: Timing) -> None:
     marks: list[tuple[str, float]] = [("", time.perf_counter())]
 
     def mark(progress: Progress) -> None:
         marks.append((progress.stage, time.perf_counter()))
 
     frames = 0
-    for _frame in pipeline.generate(Shot(prompt), on_progress=mark):
+    for _frame in pipeline.generate(shot, on_progress=mark):
         frames += 1
         if frames == 1:
             timing.first_frame.append(time.perf_counter() - marks[0][1])
@@ -110,7 +116,9 @@ def _time_clip(pipeline: Pipeline, prompt: str, timing: Timing) -> None:
         timing.stages[stage] = timing.stages.get(stage, 0.0) + after - before
 
 
-def _report(pipeline: Pipeline, timing: Timing, threads: int | None) -> dict[str, object]:
+def _report(
+    pipeline: Pipeline, plan: ShotPlan, tier: str | None, timing: Timing, threads: int | None
+) -> dict[str, object]:
     from animatic.engine.untracked import import_onnxruntime
 
     onnxruntime = import_onnxruntime()
@@ -118,8 +126,7 @@ def _report(pipeline: Pipeline, timing: Timing, threads: int | None) -> dict[str
     from animatic import __version__
     from animatic.engine.cores import usable_cores
 
-    bundle = pipeline.bundle.bundle
-    size = bundle.geometry.sizes[0]
+    bundle, choice = pipeline.bundle.bundle, pipeline.choice
     spent = sum(timing.stages.values())
     clip = _percentiles(timing.clip)
     gflops = _matrix_gflops()
@@ -130,10 +137,14 @@ def _report(pipeline: Pipeline, timing: Timing, threads: int | None) -> dict[str
         "machine": f"{processor()}, {platform.machine()} {platform.system()}",
         "cores_usable": usable_cores(),
         "bundle": f"{bundle.name} {bundle.version} {pipeline.bundle.digest[:12]}",
-        "precision": sorted({graph.precision for graph in bundle.graphs}),
-        "size": f"{size.width}x{size.height}",
+        "played": None if choice is None else choice.reason,
+        "precision": _precisions(pipeline, plan),
+        **({} if tier is None else {"tier": tier}),
+        "size": f"{plan.width}x{plan.height}",
         "frames": timing.frames,
-        "steps": len(bundle.sampler.sigmas),
+        "steps": plan.steps,
+        "guidance": plan.guidance,
+        "decoder": plan.decoder,
         "threads": min(threads or usable_cores(), usable_cores()),
         "runs": len(timing.clip),
         "state": "load: a fresh process each; clips: warm, after one that is not counted",
@@ -147,13 +158,22 @@ def _report(pipeline: Pipeline, timing: Timing, threads: int | None) -> dict[str
         "matrix_gflops": round(gflops, 1),
     }
     work = bundle.scores.get("gflop_per_clip")
-    if work is not None:
+    if work is not None and tier is None:  # it is the usual clip's
         floor = work / gflops
         report["gflop_per_clip"] = work
         if threads is None:  # else the matrix product ran on other cores than the clip
             report["floor_seconds"] = round(floor, 4)
             report["times_floor"] = round(clip["p50"] / floor, 2)
     return report
+
+
+def _precisions(pipeline: Pipeline, plan: ShotPlan) -> dict[str, str]:
+    """What the graphs that made the clips compute in, by role."""
+    if pipeline.choice is None:
+        return {}
+    played = {"text_encoder", "denoiser", plan.decoder}
+    engines = pipeline.choice.engines.items()
+    return {role: engine.spec.precision for role, engine in engines if role in played}
 
 
 def _percentiles(seconds: list[float]) -> dict[str, float]:

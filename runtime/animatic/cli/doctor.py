@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from animatic.bundle import Bundle
+    from animatic.shot import Shot
+
 __all__ = ["command"]
 
 PROMPT = "a red truck drives left through a desert at sunset"
@@ -91,8 +94,8 @@ def _notes(report: dict[str, dict[str, object]]) -> list[str]:
         return []
     note = (
         f"the cache folder {report['cache']['folder']} cannot be written, so that engines for a "
-        "GPU start slowly every time; make it a folder that you may write to (on Linux, "
-        "XDG_CACHE_HOME names another)."
+        "GPU start slowly, and large text encoders load for every prompt; make it a folder that "
+        "you may write to (on Linux, XDG_CACHE_HOME names another)."
     )
     return [note]
 
@@ -135,14 +138,16 @@ def _inference(bundle: Path | None, threads: int | None) -> dict[str, object]:
 
 def _clip(bundle: Path | None, threads: int | None) -> dict[str, object]:
     from animatic.pipeline import Pipeline
-    from animatic.shot import Shot
+    from animatic.text_cache import switched_off
 
     start = time.perf_counter()
-    with Pipeline.open(bundle, threads=threads) as pipeline:
+    with switched_off(), Pipeline.open(bundle, threads=threads) as pipeline:
         opened = pipeline.bundle
         loaded = time.perf_counter()
+        shot = _quickest(opened.bundle)
+        plan = shot.plan(opened.bundle)
         frames, first = 0, loaded
-        for frame in pipeline.generate(Shot(PROMPT)):
+        for frame in pipeline.generate(shot):
             if frame.index == 0:
                 first = time.perf_counter()
             frames += 1
@@ -156,6 +161,10 @@ def _clip(bundle: Path | None, threads: int | None) -> dict[str, object]:
         "sha256": opened.digest,
         "played": None if choice is None else choice.reason,
         "load_seconds": round(loaded - start, 3),
+        **({} if shot.tier is None else {"tier": shot.tier}),
+        "size": f"{plan.width}x{plan.height}",
+        "steps": plan.steps,
+        "decoder": plan.decoder,
         "first_frame_seconds": round(first - loaded, 3),
         "clip_seconds": round(done - loaded, 3),
         "frames": frames,
@@ -163,6 +172,18 @@ def _clip(bundle: Path | None, threads: int | None) -> dict[str, object]:
         "native_fps": str(native),
         "times_real_time": round(float(rate / native), 2),
     }
+
+
+def _quickest(bundle: Bundle) -> Shot:
+    """The shot that costs least: whether a model works shows in the smallest of its tiers."""
+    from animatic.lengths import Lengths
+    from animatic.shot import Shot
+
+    if not bundle.tiers:
+        return Shot(PROMPT)
+    tier = min(bundle.tiers, key=lambda tier: tier.size.width * tier.size.height)
+    frames = min(Lengths.of(bundle, bundle.geometry.fps).named)
+    return Shot(PROMPT, tier=tier.name, frames=frames)
 
 
 def _encoders() -> dict[str, object]:
@@ -197,12 +218,18 @@ def _has_webp() -> bool:
 
 
 def _cache() -> dict[str, object]:
-    """Where engines keep what they prepare for this GPU, and whether they can."""
+    """Where engines and text encoders keep what they made, and whether they can."""
     from platformdirs import user_cache_path
+
+    from animatic.text_cache import SWITCH
 
     folder = user_cache_path("animatic")
     # os.path: a parent that may not be entered counts as missing, and is no error here.
     existing = next((p for p in (folder, *folder.parents) if os.path.lexists(p)), folder)
     # A file in its place is no folder, whoever may write it.
     writable = os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)  # noqa: PTH112
-    return {"folder": str(folder), "writable": writable}
+    return {
+        "folder": str(folder),
+        "writable": writable,
+        "text_states": os.environ.get(SWITCH) != "0",
+    }

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import click
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from animatic.bundle import AxisRange, Bundle, EngineEntry, GraphSpec, Schedule, TensorSpec
+    from animatic.bundle import (
+        AxisRange,
+        Bundle,
+        DecoderRole,
+        EngineEntry,
+        GraphSpec,
+        Size,
+        TensorSpec,
+    )
     from animatic.store import OpenBundle
 
     Lines = Iterator[tuple[str, str]]
 
 __all__ = ["command"]
+
+DECODERS: Final[tuple[DecoderRole, ...]] = ("vae_decoder", "tiny_decoder")
 
 
 @click.command("inspect", short_help="Show what a bundle holds.")
@@ -74,81 +84,71 @@ def _lines(opened: OpenBundle, *, verified: bool) -> Lines:
 
 
 def _clips(bundle: Bundle) -> Lines:
-    """Sizes, lengths, tiers and decoders."""
+    """What can be asked for: sizes, lengths, tiers, decoders."""
     from animatic.shot import usual_decoder
 
     geometry = bundle.geometry
-    sizes = ", ".join(f"{size.width}x{size.height}" for size in geometry.sizes)
     counts = ", ".join(map(str, geometry.frame_counts))
-    block = geometry.block_latent_frames
-    further = f", and any number of blocks of {block * geometry.temporal_factor} more"
-    yield "sizes", f"{sizes} pixels"
-    yield (
-        "frames",
-        (
-            f"{counts} at {geometry.native_fps} per second"
-            f"{further if bundle.conditioning.context else ''}"
-        ),
-    )
+    block = geometry.block_latent_frames * geometry.temporal_factor
+    more = f", and any number of blocks of {block} more" if bundle.conditioning.context else ""
+    yield "sizes", f"{', '.join(map(_pixels, geometry.sizes))} pixels"
+    yield "frames", f"{counts}{more}, at {geometry.native_fps} per second"
     for tier in bundle.tiers:
-        steps = f"{tier.steps or len(bundle.sampler.sigmas)} steps"
-        yield "tier", f"{tier.name}: {tier.size.width}x{tier.size.height}, {steps}, {tier.decoder}"
+        steps = tier.steps or len(bundle.sampler.sigmas)
+        yield "tier", f"{tier.name}: {_pixels(tier.size)}, {steps} steps, {tier.decoder}"
+    cell = f"{geometry.spatial_factor}x{geometry.spatial_factor} pixels"
     yield (
         "latents",
-        (
-            f"{geometry.latent_channels} channels, {geometry.spatial_factor}x"
-            f"{geometry.spatial_factor} pixels and {geometry.temporal_factor} frames each"
-        ),
+        f"{geometry.latent_channels} channels, {cell} and {geometry.temporal_factor} frames each",
     )
-    usual = usual_decoder(bundle)
-    for graph in bundle.graphs:
-        if graph == next((g for g in bundle.graphs if g.role == graph.role), None) and (
-            graph.role in {"vae_decoder", "tiny_decoder"}
-        ):
-            way = "one latent frame at a time" if _streams(graph) else "all of a clip at once"
-            yield "decoder", f"{graph.role}, {way}{', the usual one' if graph.role == usual else ''}"
+    for role in DECODERS:
+        if any(graph.role == role for graph in bundle.graphs):
+            way = "latent frame by latent frame" if _streams(bundle.graph(role)) else "all at once"
+            usual = ", the usual one" if role == usual_decoder(bundle) else ""
+            yield "decoder", f"{role}, {way}{usual}"
+
+
+def _pixels(size: Size) -> str:
+    return f"{size.width}x{size.height}"
 
 
 def _streams(decoder: GraphSpec) -> bool:
-    latents = next((tensor for tensor in decoder.inputs if tensor.name == "latents"), None)
-    return latents is not None and latents.shape[2:3] == (1,)
+    return any(t.name == "latents" and t.shape[2:3] == (1,) for t in decoder.inputs)
 
 
 def _listening(bundle: Bundle) -> Lines:
-    """What it is given beside noise."""
-    text, sampler = bundle.text, bundle.sampler
+    """What the denoiser is given beside noise."""
+    text = bundle.text
     understood = {
         "text": bundle.conditioning.text,
         "key frames": bundle.conditioning.keyframes,
         "the blocks before": bundle.conditioning.context,
     }
     yield "listens to", ", ".join(name for name, does in understood.items() if does) or "nothing"
-    padded = f", states padded to {text.states_length}" if text.states_length else ""
-    costly = "; costly: on the processor, and its states are kept on disk" if text.costly else ""
+    padded = f", their states padded to {text.states_length}" if text.states_length else ""
+    costly = "; costly: loaded for new prompts only, on the processor" if text.costly else ""
     yield "text", f"up to {text.max_tokens} tokens{padded}{costly}"
     if bundle.conditioning.context:
-        block = f"blocks of {bundle.geometry.block_latent_frames} latent frames"
-        run = "" if sampler.context_timestep is None else (
-            f", each run once more at timestep {sampler.context_timestep:g}"
-        )
-        yield "context", f"{block}{run}"
+        timestep = bundle.sampler.context_timestep
+        again = "" if timestep is None else f", each run once more at timestep {timestep:g}"
+        yield "context", f"blocks of {bundle.geometry.block_latent_frames} latent frames{again}"
 
 
 def _sampling(bundle: Bundle) -> Lines:
     sampler = bundle.sampler
     yield "sampler", f"{sampler.kind}, {_levels(sampler.sigmas, sampler.timesteps)}"
     for schedule in sampler.schedules:
-        yield "", f"  or {_levels(schedule.sigmas, schedule.timesteps)}"
+        yield "", f"or {_levels(schedule.sigmas, schedule.timesteps)}"
     if sampler.guidance == 1:
-        yield "guidance", "none: the denoiser runs once a step"
+        yield "guidance", "none; the denoiser runs once a step"
     else:
         away = f", away from {sampler.negative_prompt!r}" if sampler.negative_prompt else ""
-        yield "guidance", f"{sampler.guidance:g}{away}: the denoiser runs twice a step"
+        yield "guidance", f"{sampler.guidance:g}{away}; the denoiser runs twice a step"
 
 
 def _levels(sigmas: tuple[float, ...], timesteps: tuple[float, ...]) -> str:
-    said = f"{len(sigmas)} steps, sigmas {_numbers(sigmas)}"
-    return f"{said}, timesteps {_numbers(timesteps)}" if timesteps else said
+    steps = f"{len(sigmas)} steps, sigmas {_numbers(sigmas)}"
+    return f"{steps}, timesteps {_numbers(timesteps)}" if timesteps else steps
 
 
 def _numbers(values: tuple[float, ...]) -> str:
@@ -156,8 +156,9 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def _graph(opened: OpenBundle, graph: GraphSpec) -> Lines:
-    files = (graph.file, *(data.file for data in graph.external_data))
-    size = _size([opened.path(file) for file in files])
+    from animatic.engine.states import state_bytes
+
+    size = _size([opened.path(f) for f in (graph.file, *(d.file for d in graph.external_data))])
     yield "graph", f"{graph.role}: {graph.file}, {graph.precision}, {size}"
     carried = {pair.input for pair in graph.states} | {pair.output for pair in graph.states}
     for word, tensors in (("in", graph.inputs), ("out", graph.outputs)):
@@ -165,9 +166,53 @@ def _graph(opened: OpenBundle, graph: GraphSpec) -> Lines:
             if tensor.name not in carried:
                 yield "", f"  {word:<3} {_tensor(tensor)}"
     if graph.states:
-        usual = opened.bundle.geometry.sizes[0]
-        from animatic.engine.states import state_bytes
+        kept = state_bytes(graph, _usual_axes(opened.bundle))
+        at = _pixels(opened.bundle.geometry.sizes[0])
+        memory = "" if kept is None else f", {_mib(kept)} at {at}"
+        states = f"{len(graph.states)} state{'s' if len(graph.states) > 1 else ''}"
+        yield "", f"  and {states} carried from call to call{memory}"
 
-        kept = state_bytes(graph, _usual_ranges(opened.bundle))
-        memory = "" if kept is None else f", {_mib(kept)} at {usual.width}x{usual.height}"
-        yield "", f"  and {len(graph.states)} states carried from call to call{memory}"
+
+def _size(files: list[Path]) -> str:
+    try:
+        if not all(file.is_file() for file in files):
+            return "missing"
+        return _mib(sum(file.stat().st_size for file in files))
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        return f"unreadable ({error.strerror})"
+
+
+def _usual_axes(bundle: Bundle) -> tuple[AxisRange, ...]:
+    """The axes that a state may have, at the size that a clip has if nobody asks for another."""
+    from animatic.bundle import AxisRange
+
+    size, factor = bundle.geometry.sizes[0], bundle.geometry.spatial_factor
+    counts = {
+        "batch": 1,
+        "rows": size.height // factor,
+        "columns": size.width // factor,
+        "height": size.height,
+        "width": size.width,
+    }
+    return tuple(
+        AxisRange(axis=axis, minimum=count, optimum=count, maximum=count)
+        for axis, count in counts.items()
+    )
+
+
+def _engine(bundle: Bundle, entry: EngineEntry) -> str:
+    """An engine on one line, with the memory that its states take on the device, in two buffers."""
+    from animatic.engine.states import state_bytes
+
+    kept = state_bytes(bundle.graph(entry.role, entry.precision), entry.profile)
+    states = f", {_mib(2 * kept)} for states" if kept else ""
+    named = f"{entry.role}: {entry.target} {entry.precision}, {entry.backend}"
+    return f"{named}{states}: {entry.file}"
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.1f} MiB"
+
+
+def _tensor(tensor: TensorSpec) -> str:
+    return f"{tensor.name} {tensor.dtype} [{', '.join(map(str, tensor.shape))}]"
