@@ -1,35 +1,30 @@
 """A bundle with typed float16 graphs in; the same bundle, with eight-bit graphs too, out.
 
 The steps, each a module: `prompts`, `capture`, `smoothing` (chosen in `layer_error`), `capture`
-again on the smoothed graphs, `range_choice`, `sensitivity`, `quantise`, `report`, `publish`.
+again on the smoothed graphs, `range_choice`, `sensitivity`, `quantise`, `report`, `publish`. How
+much each does depends on what a clip costs (`effort`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
 import logging
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-import onnx
-
 from animatic import __version__
-from animatic.errors import BundleIntegrityError, BundleSchemaError
-from animatic.shot import Shot
 from animatic.store import open_bundle, verify_files
 from animatic_calibration.capture import capture
-from animatic_calibration.clips import ROLES, Stage
-from animatic_calibration.errors import CalibrationError
+from animatic_calibration.clips import Stage
+from animatic_calibration.echo import Echo
+from animatic_calibration.effort import Effort
+from animatic_calibration.ends import end_units
 from animatic_calibration.fidelity import psnr
 from animatic_calibration.formats import FORMATS
 from animatic_calibration.judgement import describe_layers, measure
 from animatic_calibration.layer_error import choose_smoothing
-from animatic_calibration.layers import survey
-from animatic_calibration.network import Network
 from animatic_calibration.publish import (
     SOURCE,
     publish,
@@ -40,45 +35,38 @@ from animatic_calibration.publish import (
 )
 from animatic_calibration.range_choice import LayerRange, amax_by, choose_ranges
 from animatic_calibration.report import Report, to_json, to_markdown
-from animatic_calibration.sensitivity import Choice, Jury, choose_layers, unit_noise
+from animatic_calibration.sensitivity import Choice, Jury, choose_layers, row_noise, unit_noise
 from animatic_calibration.smoothing import groups
-from animatic_calibration.split_products import split_products
+from animatic_calibration.sources import (
+    LIMITS,
+    Limits,
+    Settings,
+    Sources,
+    fingerprint,
+    is_fresh,
+    stored_bytes,
+)
+from animatic_calibration.ways import Way, load_networks, ways
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from animatic.bundle import GraphSpec, Role
+    from animatic.shot import Shot
     from animatic.store import OpenBundle
     from animatic_calibration.capture import Heard
+    from animatic_calibration.network import Network
     from animatic_calibration.prompts import PromptSplit
+    from animatic_calibration.report import Fidelity
 
 _log = logging.getLogger(__name__)
 
 __all__ = ["Settings", "calibrate_bundle", "fingerprint"]
 
-METHOD: Final = 2
-"""Raised when the same inputs give other graphs, so that old ones are made again."""
-JURY_CLIPS: Final = 4
 JURY_MARGIN_DB: Final = 3.0
 """What the few clips that choices are made on must be nearer: the worst of eight others was 2.5 dB
 below the worst of four (Blockout, 2026-11-23)."""
-MEASURED_CLIPS: Final = 8
-JURY_SEEDS: Final = 1_000
-MEASURE_SEEDS: Final = 2_000
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What may be chosen.
-
-    precision: "int8" or "fp8". ranges: one method for all tensors; None is the best for each.
-    target_psnr: dB of whole clips against the float32 reference, even the worst of them.
-    """
-
-    precision: str = "int8"
-    ranges: str | None = None
-    target_psnr: float = 35.0
 
 
 def calibrate_bundle(
@@ -88,78 +76,38 @@ def calibrate_bundle(
     *,
     force: bool = False,
     tell: Callable[[str], None] = _log.info,
+    limits: Limits = LIMITS,
 ) -> Path | None:
     """Calibrate the bundle in a folder and return its report, or None if nothing has changed.
 
-    tell: called with a line about every step. BundleError, CalibrationError, EngineError or
-    OutputError; the bundle is then as it was.
+    tell: called with a line about every step. limits: from which size on graphs are dealt with as
+    large ones. BundleError, CalibrationError, EngineError, ShotError or OutputError; the bundle is
+    then as it was.
     """
     opened = open_bundle(root, verify=False)
+    sources = Sources.of(opened)
     made_from = fingerprint(opened, prompts, settings)
-    verify_files(opened, _read_from(opened))
+    verify_files(opened, sources.files(opened))
     path = report_path(root, settings.precision)
-    if not force and _is_fresh(opened, settings.precision, made_from):
+    if not force and is_fresh(opened, settings.precision, made_from):
         return None
 
     def waiting() -> None:
         tell("waiting for another program that writes to this bundle")
 
+    effort = Effort.of(
+        opened.bundle,
+        prompts,
+        costly=stored_bytes(opened, sources.graphs["denoiser"]) > limits.costly,
+        clips=settings.clips,
+        frames=settings.frames,
+    )
     with workplace(root, waiting) as folder:
-        graphs, report = _Calibration(opened, prompts, settings, tell).run(folder, made_from)
+        calibration = _Calibration(opened, sources, effort, settings, limits, tell)
+        graphs, report = calibration.run(folder, made_from)
         save_report(to_json(report), to_markdown(report), settings.precision, folder)
         publish(opened, graphs, folder, waiting)
     return path
-
-
-def fingerprint(opened: OpenBundle, prompts: PromptSplit, settings: Settings) -> str:
-    """Hash all that a calibration is made from, as SHA-256 in hex.
-
-    The other quantised graphs, the engines and the scores do not count.
-    """
-    bundle = opened.bundle
-    graphs = [_source(opened, role) for role in ROLES]
-    graphs += [bundle.graph(role) for role in (*ROLES, "text_encoder")]
-    parts = {
-        "method": METHOD,
-        "graphs": [[g.role, g.sha256, *(d.sha256 for d in g.external_data)] for g in graphs],
-        "model": msgspec.to_builtins(
-            [bundle.geometry, bundle.latents, bundle.sampler, bundle.text]
-        ),
-        "prompts": [prompts.calibration, prompts.held],
-        "settings": asdict(settings),
-    }
-    canonical = json.dumps(parts, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
-
-
-def _read_from(opened: OpenBundle) -> set[str]:
-    """The files of the bundle that a calibration reads."""
-    graphs = [_source(opened, role) for role in ROLES]
-    graphs += [opened.bundle.graph(role) for role in (*ROLES, "text_encoder")]
-    data = {data.file for graph in graphs for data in graph.external_data}
-    return data | {graph.file for graph in graphs} | {opened.bundle.text.tokenizer.file}
-
-
-def _source(opened: OpenBundle, role: Role) -> GraphSpec:
-    try:
-        return opened.bundle.graph(role, SOURCE)
-    except BundleSchemaError as error:
-        raise CalibrationError(
-            f"The bundle {opened.root} has no {SOURCE} graph of the {role} to quantise; export "
-            f"it with `animatic export RECIPE --precision {SOURCE}`."
-        ) from error
-
-
-def _is_fresh(opened: OpenBundle, precision: str, made_from: str) -> bool:
-    """Whether whole graphs and a report of these very inputs are there."""
-    made = [g for g in opened.bundle.graphs if (g.precision, g.made_from) == (precision, made_from)]
-    there = {graph.role for graph in made}
-    try:
-        verify_files(opened, {graph.file for graph in made})
-        report = msgspec.json.decode(report_path(opened.root, precision).read_bytes(), type=Report)
-    except (OSError, msgspec.MsgspecError, BundleIntegrityError):
-        return False
-    return there >= set(ROLES) and report.made_from == made_from
 
 
 class _Calibration:
@@ -168,113 +116,146 @@ class _Calibration:
     def __init__(
         self,
         opened: OpenBundle,
-        prompts: PromptSplit,
+        sources: Sources,
+        effort: Effort,
         settings: Settings,
+        limits: Limits,
         tell: Callable[[str], None],
     ) -> None:
         self._opened = opened
-        self._prompts = prompts
+        self._sources = sources
+        self._effort = effort
         self._settings = settings
+        self._limits = limits
         self._tell = tell
         self._format = FORMATS[settings.precision]
         self._stage = Stage(opened)
+        reference = opened.bundle.graph("denoiser")
+        self._denoiser = Echo(reference, partial(self._stage.reference, "denoiser"))
         self._seconds: dict[str, float] = {}
 
     def run(self, folder: Path, made_from: str) -> tuple[list[GraphSpec], Report]:
         """Write the quantised graphs into a folder and say what was done."""
+        effort, precision = self._effort, self._settings.precision
+        with self._step("encoding prompts"):
+            self._stage.rehearse([*effort.listened, *effort.judged, *effort.measured])
         with self._step("listening"):
-            networks = {role: self._network(role) for role in ROLES}
+            networks, left = load_networks(
+                self._opened,
+                self._sources,
+                folder.parent,  # beside what goes into the bundle
+                self._limits.in_memory,
+            )
+            for role, why in left.items():
+                self._tell(f"the {role} stays as it is: {why}")
             heard = self._listen(networks)
         with self._step("smoothing"):
-            networks = {role: self._smoothed(networks[role], heard[role]) for role in ROLES}
+            networks = {role: self._smoothed(n, heard[role]) for role, n in networks.items()}
         smooth = {role: network.smoothed() for role, network in networks.items()}
         with self._step("listening again"):
-            heard = self._listen(smooth)
+            heard = self._listen_again(networks, smooth, heard)
         with self._step("ranges"):
-            ranges = {role: self._ranges(smooth[role], heard[role]) for role in ROLES}
+            ranges = {role: self._ranges(smooth[role], heard[role]) for role in networks}
         with self._step("one layer at a time"):
             noises = {
-                role: self._noises(networks[role], heard[role], ranges[role]) for role in ROLES
+                role: self._noises(network, heard[role], ranges[role])
+                for role, network in networks.items()
             }
+        amax = {role: amax_by(ranges[role]) for role in networks}
+        target = self._settings.target_psnr + JURY_MARGIN_DB
+        usual, *others = ways(self._opened.bundle, networks)
         with self._step("choosing layers"):
-            shots = _shots(self._prompts.calibration[:JURY_CLIPS], JURY_SEEDS)
-            amax = {role: amax_by(ranges[role]) for role in ROLES}
-            jury = Jury(self._stage, shots, networks, amax, self._format)
-            target = self._settings.target_psnr + JURY_MARGIN_DB
-            choice = choose_layers(networks, noises, jury, target, self._tell)
+            jury = self._jury(usual, effort.judged, amax)
+            choice = self._choose(usual, jury, noises, target)
+            chosen = [choice]
+            for way in others:
+                shown = self._jury(way, effort.judged, amax)
+                chosen.append(self._choose(way, shown, noises, target))
         with self._step("comparing ranges"):
-            compared = self._compare(jury, choice, ranges)
+            compared = self._compare(jury, choice, {role: ranges[role] for role in usual.networks})
         with self._step("measuring"):
-            shots = _shots(self._prompts.held[:MEASURED_CLIPS], MEASURE_SEEDS)
-            judge = Jury(self._stage, shots, networks, amax, self._format)
-            none = {role: frozenset[str]() for role in ROLES}
-            measured = {
-                name: measure(judge.clips(outputs), judge.originals)
-                for name, outputs in (
-                    (SOURCE, none),
-                    (self._settings.precision, choice.outputs),
-                )
+            measured = self._measure(usual, choice, amax)
+            apart = {
+                str(way.decoder): self._measure(way, made, amax)
+                for way, made in zip(others, chosen[1:], strict=True)
             }
-        reached = measured[self._settings.precision]
-        shortfall = ""
-        if reached.worst_psnr_db < self._settings.target_psnr:
-            shortfall = (
-                f"the worst of {reached.clips} clips measured on is at "
-                f"{reached.worst_psnr_db:.1f} dB, under the {self._settings.target_psnr:g} dB "
-                "asked for; to be nearer, calibrate with more --prompts or a higher --target-psnr"
-            )
-            self._tell(shortfall)
+        outputs = {role: found for made in chosen for role, found in made.outputs.items()}
+        kept = {name: why for made in chosen for name, why in made.kept.items()}
         graphs = []
         for role, network in networks.items():
-            model = network.quantised(choice.outputs[role], amax[role], self._format)
-            onnx.checker.check_model(model, full_check=True)
-            precision = self._settings.precision
-            graphs.append(save_graph(model, network.spec, precision, made_from, folder))
+            model = network.quantised(outputs[role], amax[role], self._format)
+            graphs.append(
+                save_graph(
+                    model,
+                    network.spec,
+                    precision,
+                    made_from,
+                    folder,
+                    weights=network.weights,
+                    one_file=self._limits.one_file,
+                )
+            )
         report = Report(
             made_from=made_from,
             bundle=self._opened.bundle.name,
-            precision=self._settings.precision,
+            precision=precision,
             animatic=__version__,
             target_psnr_db=self._settings.target_psnr,
             jury_target_psnr_db=target,
             jury_clips=len(choice.errors),
-            calibration_prompts=len(self._prompts.calibration),
-            calls={role: heard[role].runs for role in ROLES},
+            calibration_prompts=len(effort.listened),
+            clip=self._clip(usual),
+            calls={role: heard[role].runs for role in networks},
             measured=measured,
-            shortfall=shortfall,
+            measured_apart=apart,
+            shortfall=self._shortfall(measured[precision]),
             range_psnr_db=compared,
             layers=tuple(
                 layer
-                for role in ROLES
+                for role in networks
                 for layer in describe_layers(
-                    role, networks[role], ranges[role], noises[role], choice.kept
+                    role,
+                    networks[role],
+                    ranges[role],
+                    None if effort.costly else noises[role],
+                    kept,
                 )
             ),
-            left_out={role: dict(networks[role].left_out) for role in ROLES},
+            left_out={role: dict(networks[role].left_out) for role in networks},
+            left={str(role): why for role, why in left.items()},
             seconds=self._seconds,
         )
         return graphs, report
 
-    def _network(self, role: Role) -> Network:
-        spec = _source(self._opened, role)
-        model = split_products(onnx.load(self._opened.path(spec.file)))
-        found = survey(model)
-        if not found.layers:
-            raise CalibrationError(
-                f"The {SOURCE} graph of the {role} has no layer that can be quantised; leave this "
-                f"bundle in {SOURCE}."
-            )
-        return Network(spec, model, found.layers, found.left_out, {})
-
     def _listen(self, networks: Mapping[Role, Network]) -> dict[Role, Heard]:
-        shots = _shots(self._prompts.calibration, 0)
-        graphs = {role: (n.model, n.spec, n.layers) for role, n in networks.items()}
+        heard: dict[Role, Heard] = {}
+        for way in ways(self._opened.bundle, networks):
+            shots = way.shots(self._effort.listened)
 
-        def told(done: int) -> None:
-            if done % 4 == 0 or done == len(shots):
-                self._tell(f"{done} of {len(shots)} clips")
+            def told(done: int, of: int = len(shots)) -> None:
+                if done % 4 == 0 or done == of:
+                    self._tell(f"{done} of {of} clips")
 
-        return capture(self._stage, graphs, shots, told)
+            heard |= capture(
+                self._stage,
+                way.networks,
+                shots,
+                told,
+                others={"denoiser": self._denoiser},
+                whole=not self._effort.costly,
+            )
+        self._denoiser.close()
+        return heard
+
+    def _listen_again(
+        self,
+        networks: Mapping[Role, Network],
+        smooth: Mapping[Role, Network],
+        heard: Mapping[Role, Heard],
+    ) -> dict[Role, Heard]:
+        if self._effort.costly:
+            return {role: heard[role].smoothed(networks[role], smooth[role]) for role in networks}
+        return self._listen(smooth)
 
     def _smoothed(self, network: Network, heard: Heard) -> Network:
         matrices = network.matrices()
@@ -296,18 +277,84 @@ class _Calibration:
     def _noises(
         self, network: Network, heard: Heard, ranges: Mapping[str, LayerRange]
     ) -> dict[str, float]:
+        if self._effort.costly:
+            return row_noise(network, ranges)
         return unit_noise(network, heard.calls, amax_by(ranges), self._format)
+
+    def _jury(
+        self, way: Way, shots: Sequence[Shot], amax: Mapping[Role, Mapping[str, float]]
+    ) -> Jury:
+        jury = Jury(
+            self._stage,
+            way.shots(shots),
+            way.networks,
+            amax,
+            self._format,
+            others={"denoiser": self._denoiser},
+        )
+        self._denoiser.close()  # of what it said more will be heard, but it said all
+        return jury
+
+    def _choose(
+        self,
+        way: Way,
+        jury: Jury,
+        noises: Mapping[Role, Mapping[str, float]],
+        target: float,
+    ) -> Choice:
+        costly = self._effort.costly
+        high = {
+            role: end_units(network.model, network.units) if costly else {}
+            for role, network in way.networks.items()
+        }
+        return choose_layers(
+            way.networks,
+            noises,
+            jury,
+            target,
+            self._tell,
+            high=high,
+            most_high=self._effort.most_high,
+        )
 
     def _compare(
         self, jury: Jury, choice: Choice, ranges: Mapping[Role, Mapping[str, LayerRange]]
     ) -> dict[str, float]:
         """Return the clips' PSNR with every range chosen by one method, and with those taken."""
         compared = {"chosen": _pooled(choice.errors)}
-        for method in self._format.ranges:
-            amax = {role: amax_by(ranges[role], method) for role in ROLES}
+        for method in () if self._effort.costly else self._format.ranges:
+            amax = {role: amax_by(ranges[role], method) for role in ranges}
             compared[method] = _pooled(jury.errors(choice.outputs, amax))
             self._tell(f"{method}: {compared[method]:.1f} dB")
         return compared
+
+    def _measure(
+        self, way: Way, choice: Choice, amax: Mapping[Role, Mapping[str, float]]
+    ) -> dict[str, Fidelity]:
+        judge = self._jury(way, self._effort.measured, amax)
+        none = {role: frozenset[str]() for role in way.networks}
+        return {
+            name: measure(judge.clips(outputs), judge.originals)
+            for name, outputs in ((SOURCE, none), (self._settings.precision, choice.outputs))
+        }
+
+    def _shortfall(self, reached: Fidelity) -> str:
+        if reached.worst_psnr_db >= self._settings.target_psnr:
+            return ""
+        words = (
+            f"the worst of {reached.clips} clips measured on is at "
+            f"{reached.worst_psnr_db:.1f} dB, under the {self._settings.target_psnr:g} dB "
+            "asked for; to be nearer, calibrate with more --prompts or a higher --target-psnr"
+        )
+        self._tell(words)
+        return words
+
+    def _clip(self, way: Way) -> str:
+        plan = way.shots(self._effort.listened)[0].plan(self._opened.bundle)
+        return (
+            f"{plan.width}x{plan.height}, {plan.frames} frames, {plan.steps} steps, drawn by the "
+            f"{plan.decoder}"
+        )
 
     @contextlib.contextmanager
     def _step(self, name: str) -> Iterator[None]:
@@ -320,7 +367,3 @@ class _Calibration:
 def _pooled(errors: Sequence[float]) -> float:
     """Return the PSNR in dB of clips' mean squared errors taken together."""
     return psnr(sum(errors) / len(errors))
-
-
-def _shots(prompts: Sequence[str], first_seed: int) -> list[Shot]:
-    return [Shot(prompt, seed=first_seed + n) for n, prompt in enumerate(prompts)]

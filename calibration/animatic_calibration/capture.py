@@ -20,13 +20,12 @@ from animatic_calibration.statistics import TensorStatistics
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    import numpy.typing as npt
-
     from animatic.bundle import Role
     from animatic.engine import Engine
     from animatic.engine.protocol import Tensors
     from animatic.shot import Shot
     from animatic_calibration.clips import Stage
+    from animatic_calibration.layer_error import Matrix, Rows
     from animatic_calibration.layers import Layer
     from animatic_calibration.network import Network
 
@@ -52,23 +51,28 @@ class Heard:
     """
 
     statistics: Mapping[str, TensorStatistics]
-    rows: Mapping[str, npt.NDArray[np.float16 | np.float32]]
+    rows: Mapping[str, Rows]
     calls: tuple[Call, ...]
     runs: int
 
-    def smoothed(self, network: Network) -> Heard:
-        """Return what would have been heard in a network when it is smoothed, without listening."""
-        read = {layer.output: layer.activation for layer in network.smoothed().layers}
+    def smoothed(self, network: Network, smooth: Network) -> Heard:
+        """Return what would have been heard of a network when it is smoothed, without listening.
+
+        network: what was heard, and how it is smoothed. smooth: the same, smoothed.
+        """
+        read = {layer.output: layer.activation for layer in smooth.layers}
         statistics: dict[str, TensorStatistics] = {}
-        rows: dict[str, npt.NDArray[np.float16 | np.float32]] = {}
+        rows: dict[str, Rows] = {}
         for activation, group in groups(network.layers).items():
             before = self.statistics[activation]
             smoothing = network.smoothing.get(activation)
             factors = smoothing.factors if smoothing else np.ones_like(before.channel_amax)
+            samples: list[Matrix] = []
             for layer in group:
-                sample = self.rows[layer.output].astype(np.float32)
-                rows[layer.output] = sample / np.repeat(factors, sample.shape[1] // len(factors))
-            samples = [rows[layer.output] for layer in group]
+                sample: Matrix = self.rows[layer.output].astype(np.float32)
+                sample /= np.repeat(factors, sample.shape[1] // len(factors))
+                samples.append(sample)
+                rows[layer.output] = samples[-1]
             statistics[read[group[0].output]] = before.divided(factors, samples)
         return Heard(statistics, rows, (), self.runs)
 

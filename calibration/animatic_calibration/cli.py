@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from animatic_calibration.effort import COSTLY_CLIPS
+
 DEFAULT_PROMPTS = 12
 
 
@@ -21,14 +23,18 @@ DEFAULT_PROMPTS = 12
 @click.option(
     "--prompts",
     type=click.IntRange(min=1),
-    default=DEFAULT_PROMPTS,
-    show_default=True,
-    help="How many prompts to calibrate with.",
+    show_default=f"{DEFAULT_PROMPTS}, or {COSTLY_CLIPS} of a large model",
+    help="How many prompts to calibrate with, a clip each.",
 )
 @click.option(
     "--prompt-file",
     type=click.Path(dir_okay=False, path_type=Path),
     help="Your own prompts, one a line; every fourth is only measured on.",
+)
+@click.option(
+    "--frames",
+    type=click.IntRange(min=1),
+    help="How long these clips are; otherwise as usual, or of a large model as short as can be.",
 )
 @click.option(
     "--ranges",
@@ -44,20 +50,22 @@ DEFAULT_PROMPTS = 12
 )
 @click.option("--force", is_flag=True, help="Calibrate again though nothing has changed.")
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing of the steps.")
-def command(
+def command(  # noqa: PLR0913, PLR0917, one per option
     bundle: Path,
     precision: str,
-    prompts: int,
+    prompts: int | None,
     prompt_file: Path | None,
+    frames: int | None,
     ranges: str | None,
     target_psnr: float,
     force: bool,  # noqa: FBT001, click passes it
     quiet: bool,  # noqa: FBT001
 ) -> None:
-    """Quantise a bundle's denoiser and decoder.
+    """Quantise a bundle's denoiser and decoders.
 
     Clips are made to see what flows through the float16 graphs; the layers then become eight bits
-    wide, but for those that would cost too much. The report is written into the bundle.
+    wide, but for those that would cost too much. Of a large model, whose clips take minutes, they
+    are few, short and small. The report is written into the bundle.
     """
     from animatic_calibration.calibrate import Settings, calibrate_bundle
     from animatic_calibration.formats import FORMATS
@@ -73,8 +81,8 @@ def command(
 
     report = calibrate_bundle(
         bundle,
-        split_prompts(texts, prompts),
-        Settings(precision, ranges, target_psnr),
+        split_prompts(texts, prompts or DEFAULT_PROMPTS),
+        Settings(precision, ranges, target_psnr, clips=prompts, frames=frames),
         force=force,
         tell=tell,
     )

@@ -45,9 +45,7 @@ class Stage:
         It may be larger than everything else together.
         """
         bundle = self._opened.bundle
-        text = TextInputs(
-            self._opened, self._tokenizer, self._text_encoder, bundle.graph("denoiser")
-        )
+        text = TextInputs(self._opened, self._tokenizer, self._text_encoder)
         for shot in shots:
             text.words(shot.plan(bundle))
         self._text_encoder.close()

@@ -35,7 +35,7 @@ class Echo:
         """Say what the engine says to these inputs."""
         digest = hashlib.sha256()
         for name in sorted(inputs):
-            digest.update(f"{name} {inputs[name].shape}".encode())
+            digest.update(f"{name} {inputs[name].dtype} {inputs[name].shape}".encode())
             digest.update(inputs[name].tobytes())
         key = digest.hexdigest()
         if key not in self._said:

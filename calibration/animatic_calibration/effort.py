@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Effort"]
 
-LISTENED_SEEDS: Final = 0
+LISTENED_SEEDS: Final = 0  # so that no two clips of a calibration are the same
 JUDGED_SEEDS: Final = 1_000
 MEASURED_SEEDS: Final = 2_000
 JUDGED: Final = 4
@@ -63,12 +63,13 @@ class Effort:
     ) -> Effort:
         """Plan it.
 
-        clips: how many are listened to; None: one for each calibration prompt, or COSTLY_CLIPS.
+        costly: whether clips are. clips: how many are listened to; None: one for each calibration
+        prompt, or COSTLY_CLIPS. Of a costly model half as many are chosen by and measured on.
         frames: of every clip; None: the usual number, or the smallest. ShotError if the model does
             not make clips of that many.
         """
         count = clips or (COSTLY_CLIPS if costly else len(prompts.calibration))
-        few = -(-count // 2) if clips or costly else MEASURED
+        few = -(-count // 2) if costly else MEASURED
         form = Shot("-", frames=frames)
         if costly:
             smallest = min(bundle.geometry.sizes, key=lambda size: size.width * size.height)

@@ -8,6 +8,7 @@ without VNNI.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 from onnx import ModelProto, helper
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["ModelEngine", "with_taps"]
 
 _SEVERITY_ERROR: Final = 3
+_FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
 _WITHOUT_FOLDING: Final = ("optimization.disable_specified_optimizers", "ConstantFolding")
 
 
@@ -109,12 +111,12 @@ def _session(model: ModelProto, weights: Weights) -> onnxruntime.InferenceSessio
     options.log_severity_level = _SEVERITY_ERROR
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    if weights.folder is not None:
+    if weights.root is not None:
         options.add_session_config_entry(*_WITHOUT_FOLDING)
+        options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.fspath(weights.root))
     providers = ["CPUExecutionProvider"]
     try:
-        with weights.readable(model) as readable:
-            return onnxruntime.InferenceSession(readable, options, providers)
+        return onnxruntime.InferenceSession(model.SerializeToString(), options, providers)
     except OSError:
         raise
     except Exception as error:  # as above

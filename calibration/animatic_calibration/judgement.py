@@ -37,13 +37,13 @@ def describe_layers(
     graph: str,
     network: Network,
     ranges: Mapping[str, LayerRange],
-    noises: Mapping[str, float],
+    noises: Mapping[str, float] | None,
     kept: Mapping[str, str],
 ) -> list[LayerReport]:
     """Describe every layer of a graph.
 
-    network: not smoothed. noises: noise / signal of the graph's output by unit. kept: as
-    `sensitivity.Choice.kept`.
+    network: not smoothed. noises: noise / signal of the graph's output by unit; None: not measured.
+    kept: as `sensitivity.Choice.kept`.
     """
     read = {layer.output: layer.activation for layer in network.smoothed().layers}
     unit_of = {output: unit.name for unit in network.units for output in unit.outputs}
@@ -66,7 +66,7 @@ def describe_layers(
                 alpha=smoothing.alpha if smoothing else None,
                 alpha_gain_db=smoothing.gain if smoothing else 0.0,
                 smoothed=("mul" if moved else "folded") if smoothing else "",
-                graph_snr_db=decibel(1.0, noises[unit]),
+                graph_snr_db=None if noises is None else decibel(1.0, noises[unit]),
                 kept=kept.get(f"{graph}: {unit}", ""),
             )
         )

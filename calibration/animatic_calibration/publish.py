@@ -29,13 +29,13 @@ if TYPE_CHECKING:
 
     from animatic.bundle import Bundle, GraphSpec, Role
     from animatic.store import OpenBundle
+    from animatic_calibration.weights import Weights
 
 __all__ = ["SOURCE", "publish", "report_path", "save_graph", "save_report", "workplace"]
 
 SOURCE: Final = "fp16"
 """The precision of the graphs that are quantised."""
 
-_ONE_FILE: Final = 1 << 30  # bytes; protobuf holds less than 2 GiB
 _REPORTS: Final = "calibration"
 _WORKPLACE: Final = ".calibration."
 
@@ -92,17 +92,23 @@ def _sweep(root: Path) -> None:
 
 
 def save_graph(
-    model: ModelProto, source: GraphSpec, precision: str, made_from: str, folder: Path
+    model: ModelProto,
+    source: GraphSpec,
+    precision: str,
+    made_from: str,
+    folder: Path,
+    *,
+    weights: Weights,
+    one_file: int,
 ) -> GraphSpec:
-    """Write a graph into a folder and describe it: the source's spec in another precision."""
+    """Write a graph into a folder and describe it: the source's spec in another precision.
+
+    weights: where the graph's are. one_file: bytes of them above which they get their own file.
+    """
     path = folder / f"{source.role}.{precision}.onnx"
-    external: tuple[FileRef, ...] = ()
-    if model.ByteSize() < _ONE_FILE:
-        onnx.save(model, path)
-    else:
-        data = path.with_suffix(".data")
-        onnx.save(model, path, save_as_external_data=True, location=data.name)
-        external = (FileRef(file=data.name, sha256=sha256_file(data)),)
+    data = weights.save(model, path, one_file)
+    onnx.checker.check_model(path, full_check=True)  # by the file: the model may pass 2 GiB
+    external = () if data is None else (FileRef(file=data.name, sha256=sha256_file(data)),)
     return msgspec.structs.replace(
         source,
         file=path.name,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 __all__ = ["Fidelity", "LayerReport", "Report", "to_json", "to_markdown"]
 
@@ -29,7 +29,7 @@ class LayerReport(_Part, frozen=True, kw_only=True):
     snr_db: of its own output when only it is quantised, for each method.
     alpha: of SmoothQuant, None where it gains too little; `smoothed` is "folded" or "mul".
     graph_snr_db: of the graph's output when only this layer, and those that share its input, are
-        quantised.
+        quantised; None where that was not measured, as clips are costly.
     kept: why it stays in float16; empty if it does not.
     """
 
@@ -44,7 +44,7 @@ class LayerReport(_Part, frozen=True, kw_only=True):
     alpha: float | None
     alpha_gain_db: float
     smoothed: str
-    graph_snr_db: float
+    graph_snr_db: float | None
     kept: str
 
 
@@ -68,7 +68,11 @@ class Report(_Part, frozen=True, kw_only=True):
     shortfall: that the worst clip measured is under the target, in words; "" if it is not.
     range_psnr_db: pooled PSNR on the prompts that choices were made on, with every range chosen
         by one method; "chosen" is what the graphs have.
-    left_out: what cannot be quantised, and why. seconds: by step.
+    clip: how the clips that were listened to were made, in words.
+    measured_apart: the same as `measured` of a decoder that is not the usual one, by its role: on
+        what the float32 denoiser gives it.
+    left_out: what cannot be quantised, and why. left: decoders of which nothing is, and why.
+    seconds: by step.
     """
 
     made_from: str
@@ -79,12 +83,15 @@ class Report(_Part, frozen=True, kw_only=True):
     jury_target_psnr_db: float
     jury_clips: int
     calibration_prompts: int
+    clip: str
     calls: dict[str, int]
     measured: dict[str, Fidelity]
+    measured_apart: dict[str, dict[str, Fidelity]]
     shortfall: str
     range_psnr_db: dict[str, float]
     layers: tuple[LayerReport, ...]
     left_out: dict[str, dict[str, str]]
+    left: dict[str, str]
     seconds: dict[str, float]
 
 
@@ -99,7 +106,7 @@ def to_markdown(report: Report) -> str:
     calls = ", ".join(f"{count} of the {graph}" for graph, count in report.calls.items())
     summary = (
         f"Made by animatic {report.animatic} from inputs {report.made_from[:16]}. "
-        f"{report.calibration_prompts} prompts, {calls} listened to; "
+        f"{report.calibration_prompts} prompts ({report.clip}), {calls} listened to; "
         f"{len(report.layers) - len(kept)} of {len(report.layers)} layers are in "
         f"{report.precision}. {sum(report.seconds.values()):.0f} seconds."
     )
@@ -107,13 +114,7 @@ def to_markdown(report: Report) -> str:
         f"# Calibration of {report.bundle} to {report.precision}",
         summary,
         "## Clips against the float32 reference, same seeds, prompts nothing was chosen on",
-        _table(
-            ("graphs", "clips", "PSNR dB", "worst clip dB", "SSIM"),
-            (
-                (name, f.clips, f"{f.psnr_db:.2f}", f"{f.worst_psnr_db:.2f}", f"{f.ssim:.4f}")
-                for name, f in report.measured.items()
-            ),
-        ),
+        _table(("graphs", "clips", "PSNR dB", "worst clip dB", "SSIM"), _fidelities(report)),
         (
             f"Layers are left in float16, the worst first, until the worst of {report.jury_clips} "
             f"other clips reaches {report.jury_target_psnr_db:g} dB."
@@ -135,13 +136,25 @@ def to_markdown(report: Report) -> str:
         "\n".join(f"- {layer.graph}: {layer.name}: {layer.kept}" for layer in kept) or "Nothing.",
         "## Not for quantising",
         "\n".join(
-            f"- {graph}: {name}: {reason}"
-            for graph, reasons in report.left_out.items()
-            for name, reason in reasons.items()
+            [f"- {graph}: {reason}" for graph, reason in report.left.items()]
+            + [
+                f"- {graph}: {name}: {reason}"
+                for graph, reasons in report.left_out.items()
+                for name, reason in reasons.items()
+            ]
         )
         or "Nothing.",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def _fidelities(report: Report) -> Iterator[tuple[object, ...]]:
+    """The rows of the table of clips."""
+    named = [(name, fidelity) for name, fidelity in report.measured.items()]
+    for decoder, measured in report.measured_apart.items():
+        named += [(f"{name}, {decoder} alone", fidelity) for name, fidelity in measured.items()]
+    for name, f in named:
+        yield name, f.clips, f"{f.psnr_db:.2f}", f"{f.worst_psnr_db:.2f}", f"{f.ssim:.4f}"
 
 
 def _layer_table(layers: Iterable[LayerReport]) -> str:
@@ -168,7 +181,7 @@ def _layer_table(layers: Iterable[LayerReport]) -> str:
                 f"{layer.amax:.3g}",
                 f"{layer.snr_db[layer.method]:.1f}",
                 "none" if layer.alpha is None else f"{layer.alpha:g}, {layer.smoothed}",
-                f"{layer.graph_snr_db:.1f}",
+                "not measured" if layer.graph_snr_db is None else f"{layer.graph_snr_db:.1f}",
                 "float16" if layer.kept else "8 bits",
             )
             for layer in layers

@@ -23,7 +23,15 @@ if TYPE_CHECKING:
     from animatic.store import OpenBundle
     from animatic_calibration.prompts import PromptSplit
 
-__all__ = ["Settings", "Sources", "fingerprint", "is_fresh"]
+__all__ = [
+    "LIMITS",
+    "Limits",
+    "Settings",
+    "Sources",
+    "fingerprint",
+    "is_fresh",
+    "stored_bytes",
+]
 
 METHOD: Final = 2
 """Raised when the same inputs give other graphs, so that old ones are made again."""
@@ -43,6 +51,23 @@ class Settings:
     target_psnr: float = 35.0
     clips: int | None = None
     frames: int | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bytes of a graph's weights.
+
+    costly: of the denoiser; above, clips are costly (`effort`). in_memory: above, weights stay in
+    files (`weights`). one_file: above, the graph that is made has a second file for them, as
+    protobuf holds less than 2 GiB.
+    """
+
+    costly: int = 1 << 28
+    in_memory: int = 1 << 28
+    one_file: int = 1 << 30
+
+
+LIMITS: Final = Limits()
 
 
 @dataclass(frozen=True)
@@ -93,6 +118,12 @@ class Sources:
         graphs = list(self.read(opened))
         data = {data.file for graph in graphs for data in graph.external_data}
         return data | {graph.file for graph in graphs} | {opened.bundle.text.tokenizer.file}
+
+
+def stored_bytes(opened: OpenBundle, graph: GraphSpec) -> int:
+    """Count the bytes of a graph's files."""
+    files = (graph.file, *(data.file for data in graph.external_data))
+    return sum(opened.path(file).stat().st_size for file in files)
 
 
 def fingerprint(opened: OpenBundle, prompts: PromptSplit, settings: Settings) -> str:

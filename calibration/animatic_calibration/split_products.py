@@ -129,9 +129,7 @@ def _divided(
 
     parts = np.split(weights.array(constants[name]), places, axis=1)
     biases = (
-        np.split(weights.array(constants[cut.bias]), places)
-        if cut.add
-        else [None] * len(parts)
+        np.split(weights.array(constants[cut.bias]), places) if cut.add else [None] * len(parts)
     )
     for n, (part, bias, output) in enumerate(zip(parts, biases, cut.split.output, strict=True)):
         weight = constant(part, f"{stem}.{n}{kind}{transposed}")

@@ -106,10 +106,10 @@ class TensorStatistics:
         rows: samples of the divided tensor, which the histogram is made of.
         """
         made = TensorStatistics(self.name, self._channel_axis)
-        made._peaks = self.channel_amax / factors  # noqa: SLF001, its own class
+        made._peaks = self.channel_amax / factors
         for sample in rows:
             made.histogram.add(sample)
-        made.histogram.reach(float(made._peaks.max()))  # noqa: SLF001
+        made.histogram.reach(float(made._peaks.max()))
         return made
 
     @property

@@ -8,10 +8,6 @@ it is looked at, and a changed one is appended to another file, once for all gra
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import os
-import shutil
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,7 +15,7 @@ import onnx
 from onnx import ModelProto, StringStringEntryProto, TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     import numpy.typing as npt
@@ -32,38 +28,42 @@ INLINE: Final = 1024
 """Bytes up to which a tensor stays in the graph: shapes must, for those who infer with them."""
 ALIGNMENT: Final = 4096
 """Weights begin at multiples of this many bytes, the page that is mapped."""
-_MADE: Final = "made.data"
 
 
 class Weights:
     """Reads and makes the constants of graphs.
 
-    folder: where those above INLINE bytes lie, as external data; None: in the graphs.
+    root: the folder in which all files with constants above INLINE bytes lie, at any depth; None:
+        they are in the graphs. made: the file in it for those that are made.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, root: Path | None = None, made: Path | None = None) -> None:
+        self.root = root
+        self._made = made
         self._derived: dict[tuple[str, ...], TensorProto] = {}
 
     def load(self, path: Path) -> ModelProto:
         """Read a graph; OSError if it cannot be read."""
-        if self.folder is None:
+        if self.root is None:
             return onnx.load(path)
         model = onnx.load(path, load_external_data=False)
         for tensor in model.graph.initializer:
             if _is_external(tensor):
-                self._bring(path.with_name(_place(tensor)["location"]))
+                # What was relative to the graph is from now on relative to the root.
+                location = next(e for e in tensor.external_data if e.key == "location")
+                file = path.with_name(location.value).relative_to(self.root)
+                location.value = file.as_posix()
             elif len(tensor.raw_data) > INLINE:
                 tensor.CopyFrom(self.tensor(numpy_helper.to_array(tensor), tensor.name))
         return model
 
     def array(self, tensor: TensorProto) -> Array:
         """Return a constant's values; those in a file are mapped, and must not be written to."""
-        if self.folder is None or not _is_external(tensor):
+        if self.root is None or not _is_external(tensor):
             return numpy_helper.to_array(tensor)
         place = _place(tensor)
         mapped = np.memmap(
-            self.folder / place["location"],
+            self.root / place["location"],
             helper.tensor_dtype_to_np_dtype(tensor.data_type),
             "r",
             int(place.get("offset", 0)),
@@ -73,9 +73,9 @@ class Weights:
 
     def tensor(self, array: Array, name: str) -> TensorProto:
         """Make a constant."""
-        if self.folder is None or array.nbytes <= INLINE:
+        if self.root is None or self._made is None or array.nbytes <= INLINE:
             return numpy_helper.from_array(array, name)
-        return _append(self.folder / _MADE, array, name)
+        return _append(self._made, self._made.relative_to(self.root).as_posix(), array, name)
 
     def derived(
         self, tensor: TensorProto, name: str, key: str, make: Callable[[Array], Array]
@@ -95,20 +95,6 @@ class Weights:
         again.name = name
         return again
 
-    @contextlib.contextmanager
-    def readable(self, model: ModelProto) -> Iterator[bytes | str]:
-        """Give a graph as others read it: its bytes, or the name of a file that is gone after."""
-        data = model.SerializeToString()
-        if self.folder is None:
-            yield data
-            return
-        path = self.folder / f"{hashlib.sha256(data).hexdigest()}.onnx"
-        path.write_bytes(data)
-        try:
-            yield os.fspath(path)
-        finally:
-            path.unlink(missing_ok=True)
-
     def save(self, model: ModelProto, path: Path, one_file: int) -> Path | None:
         """Write a graph; its weights beside it if they are more than `one_file` bytes.
 
@@ -119,20 +105,11 @@ class Weights:
         data = path.with_name(f"{path.name}.data") if bytes_of(model) > one_file else None
         for tensor in whole.graph.initializer:
             if data is not None and bytes_in(tensor) > INLINE:
-                tensor.CopyFrom(_append(data, self.array(tensor), tensor.name))
+                tensor.CopyFrom(_append(data, data.name, self.array(tensor), tensor.name))
             elif _is_external(tensor):
                 tensor.CopyFrom(numpy_helper.from_array(self.array(tensor), tensor.name))
         onnx.save(whole, path)
         return data
-
-    def _bring(self, file: Path) -> None:
-        """Have a file of the bundle in our folder too: linked, or copied if that cannot be."""
-        if self.folder is None or (self.folder / file.name).exists():
-            return
-        try:
-            os.link(file.resolve(), self.folder / file.name)
-        except OSError:
-            shutil.copyfile(file, self.folder / file.name)
 
 
 IN_GRAPH: Final = Weights()
@@ -159,14 +136,14 @@ def _place(tensor: TensorProto) -> dict[str, str]:
     return {entry.key: entry.value for entry in tensor.external_data}
 
 
-def _append(file: Path, array: Array, name: str) -> TensorProto:
+def _append(file: Path, location: str, array: Array, name: str) -> TensorProto:
     """Write an array to the end of a file, and return a constant that refers to it."""
     with file.open("ab") as stream:
         end = stream.tell()
         offset = -(-end // ALIGNMENT) * ALIGNMENT
         stream.write(bytes(offset - end))
         stream.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    places = {"location": file.name, "offset": str(offset), "length": str(array.nbytes)}
+    places = {"location": location, "offset": str(offset), "length": str(array.nbytes)}
     return TensorProto(
         name=name,
         data_type=helper.np_dtype_to_tensor_dtype(array.dtype),

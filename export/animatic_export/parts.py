@@ -80,15 +80,20 @@ def storage_named(precision: str) -> Storage:
     return {storage.precision: storage for storage in map(storage_of, dtypes)}[precision]
 
 
-def text_plan(published: PublishedModel, max_tokens: int) -> GraphPlan:
-    """Plan the text encoder of a published model, a T5 or umT5."""
+def text_plan(
+    published: PublishedModel, max_tokens: int, dtype: torch.dtype | None = None
+) -> GraphPlan:
+    """Plan the text encoder of a published model, a T5 or umT5.
+
+    dtype: what its matrices are stored in; None is the narrowest type that loses nothing.
+    """
     config = published.config("text_encoder")
     if config is None:
         raise CheckpointError(
             f"{published.base / 'text_encoder'} has no config.json: fetch the checkpoint again."
         )
     tensors = open_tensors(published.base / "text_encoder")
-    return text_encoder_plan(load_encoder(tensors, read_config(config), max_tokens))
+    return text_encoder_plan(load_encoder(tensors, read_config(config), max_tokens, dtype))
 
 
 def text_plan_again(opened: OpenBundle) -> GraphPlan:

@@ -40,6 +40,8 @@ def typed_plan(plan: GraphPlan, precision: str, made_from: str) -> GraphPlan:
     """
     if precision not in DTYPES:
         raise ExportError(f"There is no typed export to {precision}: ask for fp16 or bf16.")
+    if DTYPES[precision] in getattr(plan.module, "OVERFLOWS_IN", ()):
+        raise ExportError(f"This {plan.role} overflows in {precision}: ask for bf16.")
     fed_back = {pair.input for pair in plan.states} | {pair.output for pair in plan.states}
 
     def typed(tensors: tuple[TensorSpec, ...]) -> tuple[TensorSpec, ...]:

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from animatic.bundle import DECODER_ROLES
 from animatic.errors import EngineError
+from animatic.sampler import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -99,21 +101,21 @@ def _values(
     tokens: int,
     generator: np.random.Generator,
 ) -> npt.NDArray[Any]:
-    shape, sampler = shapes[tensor.name], opened.bundle.sampler
+    shape = shapes[tensor.name]
     values: npt.NDArray[Any]
     match tensor.name, tensor.dtype:
         case "input_ids", _:
             values = generator.integers(0, tokens, shape)
         case "timesteps", _:
-            scaled = [sigma * sampler.timestep_scale for sigma in sampler.sigmas]
-            values = np.full(shape, generator.choice(np.array(sampler.timesteps or scaled)))
+            steps = Sampler(opened.bundle.sampler)
+            values = np.full(shape, steps.timestep(int(generator.integers(len(steps)))))
         case _, "int64":
             values = np.ones(shape)
         case _, "uint8":
             values = generator.integers(0, 256, shape)
         case _:
             values = generator.standard_normal(shape)
-    if graph.role in {"vae_decoder", "tiny_decoder"} and tensor.name == "latents":  # raw ones
+    if graph.role in DECODER_ROLES and tensor.name == "latents":  # raw ones
         mean, std = (np.array(part).reshape(1, -1, 1, 1, 1) for part in _stats(opened))
         values = values * std + mean
     return values.astype(tensor.dtype)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from animatic.denoising import Words
 from animatic.noise import NoiseStream
 from animatic.sampler import Sampler
 
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
     from animatic.bundle import Bundle
     from animatic.decoding import Decoder
-    from animatic.denoising import Denoiser
+    from animatic.denoising import Denoiser, Words
     from animatic.shot import ShotPlan
 
     Latents = npt.NDArray[np.float32]
@@ -52,7 +51,10 @@ class Clip:
         plan: ShotPlan,
         on_progress: Callable[[Progress], None],
     ) -> None:
-        """Lay out the blocks; ShotError if the model does not offer the plan's steps."""
+        """Lay out the blocks; ShotError if the model does not offer the plan's steps.
+
+        ValueError if the clip is not a whole number of blocks, which no plan of a sound bundle is.
+        """
         self._bundle = bundle
         self._plan = plan
         self._on_progress = on_progress
@@ -60,7 +62,9 @@ class Clip:
         self._noise = NoiseStream(plan.seed, plan.variant)
         channels, frames, rows, columns = plan.latent_shape
         block_frames = min(bundle.geometry.block_latent_frames, frames)
-        self._blocks = frames // block_frames
+        self._blocks, rest = divmod(frames, block_frames)
+        if rest:
+            raise ValueError(f"{frames} latent frames are not a multiple of {block_frames}")
         self._shape = (1, channels, block_frames, rows, columns)
         # [1, channels, 1, 1, 1], to broadcast over the latents.
         stats = bundle.latents
@@ -90,7 +94,7 @@ class Clip:
                 trim = 0
             # After the pictures, which somebody is waiting for; the last block has no heir.
             if context_timestep is not None and block + 1 < self._blocks:
-                denoiser.velocity(x, context_timestep, Words(words.positive), position)
+                denoiser.velocity(x, context_timestep, words, position)
                 self.count("denoise")
 
     def _denoised(self, block: int, velocity: Callable[[Latents, float], Latents]) -> Latents:

@@ -7,7 +7,7 @@ each other, and nothing behind them checks again.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, get_args
 
 import msgspec
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fractions import Fraction
 
 __all__ = [
+    "DECODER_ROLES",
     "READABLE",
     "SCHEMA_VERSION",
     "Adapter",
@@ -56,6 +57,7 @@ Role = Literal["text_encoder", "denoiser", "vae_decoder", "vae_encoder", "tiny_d
 """tiny_decoder: a small stand-in for the vae_decoder, of the same raw latents."""
 
 DecoderRole = Literal["vae_decoder", "tiny_decoder"]
+DECODER_ROLES: Final[tuple[DecoderRole, ...]] = get_args(DecoderRole)
 
 
 class _Part(

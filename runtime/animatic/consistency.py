@@ -7,8 +7,11 @@ import re
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from animatic.bundle import READABLE, SCHEMA_VERSION, Schedule
+from animatic.bundle import DECODER_ROLES, READABLE, SCHEMA_VERSION, Schedule
 from animatic.geometry import parse_rate
+from animatic.lengths import in_blocks
+from animatic.roles import streams
+from animatic.schedules import NEARLY_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,12 +29,14 @@ def contradictions(bundle: Bundle) -> Iterator[str]:
     """Say what is wrong with a bundle, a clause for each fault; nothing if it is sound."""
     if bundle.schema_version not in READABLE:
         yield f"its schema_version is not {SCHEMA_VERSION}"
-    yield from _in_geometry(bundle.geometry)
+    yield from _in_geometry(bundle.geometry, context=bundle.conditioning.context)
     yield from _in_numbers(bundle)
     yield from _in_sampler(bundle)
     yield from _in_tiers(bundle)
     for graph in bundle.graphs:
         yield from _in_graph(graph)
+        if graph.role in DECODER_ROLES:
+            yield from _in_decoder(graph, context=bundle.conditioning.context)
     kinds = [(graph.role, graph.precision) for graph in bundle.graphs]
     if len(set(kinds)) != len(kinds):
         yield "two graphs have the same role and precision"
@@ -51,7 +56,7 @@ def contradictions(bundle: Bundle) -> Iterator[str]:
             yield f"the sha256 of {file!r} is not 64 hexadecimal digits in lower case"
 
 
-def _in_geometry(geometry: Geometry) -> Iterator[str]:
+def _in_geometry(geometry: Geometry, *, context: bool) -> Iterator[str]:
     counts = (
         geometry.spatial_factor,
         geometry.temporal_factor,
@@ -76,12 +81,25 @@ def _in_geometry(geometry: Geometry) -> Iterator[str]:
             yield f"a frame count is not between 1 and {_COUNT_LIMIT:,}"
         elif (frames - 1) % geometry.temporal_factor:
             yield f"the frame count {frames} is not 1 + k * {geometry.temporal_factor}"
+        else:
+            yield from _in_length(frames, geometry, context=context)
     if geometry.decoder_trim != geometry.temporal_factor - 1:
         yield f"decoder_trim is not the temporal factor less one, {geometry.temporal_factor - 1}"
     try:
         parse_rate(geometry.native_fps)
     except ValueError as error:
         yield f"native_fps: {error}"
+
+
+def _in_length(frames: int, geometry: Geometry, *, context: bool) -> Iterator[str]:
+    block, further = in_blocks(geometry, context=context)
+    if frames > block and not further:
+        yield (
+            f"a clip of {frames} frames is longer than one block, {block}, and without context "
+            "blocks cannot be joined"
+        )
+    elif frames > block and (frames - block) % further:
+        yield f"a clip of {frames} frames is not {block} and some blocks of {further} more"
 
 
 def _in_numbers(bundle: Bundle) -> Iterator[str]:
@@ -109,7 +127,7 @@ def _in_sampler(bundle: Bundle) -> Iterator[str]:
     sampler = bundle.sampler
     usual = Schedule(sigmas=sampler.sigmas, timesteps=sampler.timesteps)
     for schedule in (usual, *sampler.schedules):
-        yield from _in_schedule(schedule)
+        yield from _in_schedule(schedule, sampler.kind)
     steps = [len(schedule.sigmas) for schedule in (usual, *sampler.schedules)]
     if len(set(steps)) != len(steps):
         yield "two of the sampler's schedules have the same number of steps"
@@ -117,21 +135,27 @@ def _in_sampler(bundle: Bundle) -> Iterator[str]:
         yield "the timestep scale is not a finite number above 0"
     if not 1 <= sampler.guidance < math.inf:
         yield "the guidance is not a finite number from 1 on"
-    elif sampler.guidance != 1 and any(g.states for g in bundle.graphs if g.role == "denoiser"):
+    denoisers = [graph for graph in bundle.graphs if graph.role == "denoiser"]
+    if sampler.guidance != 1 and any(graph.states for graph in denoisers):
         yield "the denoiser keeps a state, which the two runs of guidance would mix up"
     if sampler.context_timestep is not None:
         if not 0 <= sampler.context_timestep < math.inf:
             yield "the context timestep is not a finite number from 0 on"
         if not bundle.conditioning.context:
             yield "it has a context timestep, and the model takes no context"
+        if not all(graph.states for graph in denoisers):
+            yield "it has a context timestep, and the denoiser keeps no state to hold a block in"
 
 
-def _in_schedule(schedule: Schedule) -> Iterator[str]:
+def _in_schedule(schedule: Schedule, kind: str) -> Iterator[str]:
     sigmas, timesteps = schedule.sigmas, schedule.timesteps
     if not sigmas or not all(0 < sigma <= 1 for sigma in sigmas):
         yield "the sampler's sigmas are not all in (0, 1]"
     if any(later >= sooner for sooner, later in pairwise(sigmas)):
         yield "the sampler's sigmas do not descend"
+    # It starts from pure noise, and nothing can be extrapolated between two levels of 1.
+    if kind == "unipc" and [s for s in sigmas if s >= NEARLY_ONE] != list(sigmas[:1]):
+        yield f"of the sigmas of unipc the first, and it alone, must be {NEARLY_ONE:.6f} or more"
     if timesteps and len(timesteps) != len(sigmas):
         yield "the sampler does not have one timestep for each sigma"
     if not all(0 <= timestep < math.inf for timestep in timesteps):
@@ -165,6 +189,21 @@ def _in_engine(engine: EngineEntry, kinds: set[tuple[Role, str]]) -> Iterator[st
     for axis in engine.profile:
         if not 1 <= axis.minimum <= axis.optimum <= axis.maximum:
             yield f"the range of the axis {axis.axis!r} of {engine.file!r} is not in order"
+
+
+def _in_decoder(decoder: GraphSpec, *, context: bool) -> Iterator[str]:
+    for tensor in decoder.inputs:
+        if tensor.name == "latents" and not streams(decoder):
+            if not isinstance(next(iter(tensor.shape[2:3]), 0), str):
+                yield (
+                    f"the {decoder.role} takes latents of the shape {list(tensor.shape)}, whose "
+                    "third axis is neither 1 nor dynamic"
+                )
+            elif context:
+                yield (
+                    f"the {decoder.role} looks ahead, and the blocks of a model with context come "
+                    "one by one"
+                )
 
 
 def _in_graph(graph: GraphSpec) -> Iterator[str]:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from animatic.errors import BundleSchemaError, EngineError
+from animatic.errors import EngineError
+from animatic.roles import streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,30 +55,10 @@ class Decoder:
     """Runs one decoder's graph on a block of raw latents."""
 
     def __init__(self, bundle: Bundle, engine: Engine) -> None:
-        """BundleSchemaError if the graph takes another number of latent frames, or cannot stream.
-
-        A decoder that looks ahead cannot draw a block before the next one is known, so it does not
-        go with a model that joins blocks.
-        """
-        spec = engine.spec
-        latents = next(tensor for tensor in spec.inputs if tensor.name == "latents")
-        frames = latents.shape[2] if len(latents.shape) > 2 else 0  # noqa: PLR2004, the frame axis
-        self._streams = frames == 1
         self._engine = engine
+        self._streams = streams(engine.spec)
         self._factor = bundle.geometry.temporal_factor
         self._scale = bundle.geometry.spatial_factor
-        if isinstance(frames, int) and not self._streams:
-            raise BundleSchemaError(
-                f"The {spec.role} graph of the bundle {bundle.name} takes latents of the shape "
-                f"{list(latents.shape)}, whose third axis is neither 1 nor dynamic; export the "
-                "bundle again."
-            )
-        if bundle.conditioning.context and not self._streams:
-            raise BundleSchemaError(
-                f"The {spec.role} graph of the bundle {bundle.name} looks ahead, and the blocks of "
-                "this model come one by one; export the bundle again with a decoder that takes "
-                "one latent frame at a time."
-            )
 
     def decode(self, raw: npt.NDArray[np.float32]) -> Iterator[Decoded]:
         """Decode a block, call by call.

@@ -1,7 +1,7 @@
-"""What an engine was made from, in one hash: equal fingerprints need no new build.
+"""What a graph computes and what an engine was made from, each in one hash.
 
 Two builds of one graph differ in their bytes, so an engine says nothing about whether it is still
-the right one; only what went into its build does.
+the right one; only what went into its build does: equal fingerprints need no new build.
 """
 
 from __future__ import annotations
@@ -17,7 +17,17 @@ if TYPE_CHECKING:
 
     from animatic.bundle import AxisRange, EngineEntry, GraphSpec
 
-__all__ = ["engine_fingerprint", "fresh"]
+__all__ = ["engine_fingerprint", "fresh", "graph_digest"]
+
+
+def graph_digest(graph: GraphSpec) -> str:
+    """Hash what a graph computes, as SHA-256 in hex: its file and its weights, wherever they lie.
+
+    A large model's weights are files of their own, and its graph's file is the same for every
+    checkpoint.
+    """
+    weights = sorted([data.file, data.sha256] for data in graph.external_data)
+    return hashlib.sha256(json.dumps([graph.sha256, weights]).encode()).hexdigest()
 
 
 def engine_fingerprint(

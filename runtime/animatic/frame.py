@@ -22,11 +22,11 @@ class Frame:
     index: its place in the clip, from 0.
     pixels: uint8 [height, width, 3], RGB, full range 0-255, sRGB encoded, C-contiguous.
     time: when it is shown, exact seconds from the start of the clip.
-    preview: the GPU was lost before this frame, and the processor drew it in its stead: the same
+    fallback: the GPU was lost before this frame, and the processor drew it in its stead: the same
         shot, but not to the bit what the GPU would have drawn.
     """
 
     index: int
     pixels: npt.NDArray[np.uint8]
     time: Fraction
-    preview: bool = False
+    fallback: bool = False

@@ -16,11 +16,20 @@ from animatic.errors import ShotError
 from animatic.sentences import listed
 
 if TYPE_CHECKING:
-    from animatic.bundle import Bundle
+    from animatic.bundle import Bundle, Geometry
 
-__all__ = ["MAX_SECONDS", "Lengths"]
+__all__ = ["MAX_SECONDS", "Lengths", "in_blocks"]
 
 MAX_SECONDS: Final = 86_400  # a day; long enough for any loop, and the arithmetic stays small
+
+
+def in_blocks(geometry: Geometry, *, context: bool) -> tuple[int, int]:
+    """Return the frames of a clip of one block, and those that each further block adds.
+
+    The latter is 0 without context.
+    """
+    factor, block = geometry.temporal_factor, geometry.block_latent_frames
+    return 1 + (block - 1) * factor, block * factor if context else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,22 +49,10 @@ class Lengths:
 
     @classmethod
     def of(cls, bundle: Bundle, fps: Fraction) -> Lengths:
-        """Find what a bundle makes; ShotError if that is nothing."""
+        """Find what a bundle makes."""
         geometry = bundle.geometry
-        factor, block_latents = geometry.temporal_factor, geometry.block_latent_frames
-        block = 1 + (block_latents - 1) * factor
-        further = block_latents * factor if bundle.conditioning.context else 0
-        named = tuple(
-            count
-            for count in geometry.frame_counts
-            if count <= block or (further and not (count - block) % further)
-        )
-        if not named and not further:
-            raise ShotError(
-                "Every clip length of this model needs more than one block, which it cannot "
-                "join without context; export it again with a shorter frame count."
-            )
-        return cls(named or (block,), block, further, factor, fps)
+        block, further = in_blocks(geometry, context=bundle.conditioning.context)
+        return cls(geometry.frame_counts, block, further, geometry.temporal_factor, fps)
 
     def settle(self, seconds: object, frames: object) -> int:
         """Settle on a frame count; None leaves the choice to the model, ShotError says what it is.
@@ -69,14 +66,15 @@ class Lengths:
         return self.named[0] if seconds is None else self._nearest(seconds)
 
     def _counted(self, frames: object) -> int:
-        for count in self.named:
-            if frames == count:
-                return count
-        if self.further and isinstance(frames, numbers.Integral):
+        # NumPy's whole numbers serve; True and 9.0 are slips, and an array's == is an array.
+        if type(frames) is not bool and isinstance(frames, numbers.Integral):
             count = int(frames)
-            blocks_more, rest = divmod(count - self.block, self.further)
-            if blocks_more >= 0 and not rest and count <= self._most():
+            if count in self.named:
                 return count
+            if self.further:
+                blocks_more, rest = divmod(count - self.block, self.further)
+                if blocks_more >= 0 and not rest and count <= self._most():
+                    return count
         choices = listed([str(count) for count in self.named])
         if self.further:
             choices += (
@@ -86,24 +84,22 @@ class Lengths:
         raise ShotError(f"This model does not make that many frames; choose {choices}.")
 
     def _nearest(self, seconds: object) -> int:
-        if (
-            not isinstance(seconds, int | float)
-            or isinstance(seconds, bool)
-            or not 0 < seconds <= MAX_SECONDS
-        ):
+        length = _exact(seconds)
+        if length is None or not 0 < length <= MAX_SECONDS:
             raise ShotError(
                 f"The length in seconds cannot be used; choose a number above 0 and up to "
                 f"{MAX_SECONDS:,}, such as {float(self.named[0] / self.fps):.4g}."
             )
-        # Exact arithmetic, halves up: the answer must not depend on how a float rounds.
-        wanted = Fraction(seconds) * self.fps
-        exact = 1 + _rounded((wanted - 1) / self.temporal_factor) * self.temporal_factor
-        if exact in self.named:
-            return exact
+        wanted = length * self.fps
         if self.further:
             blocks_more = _rounded((wanted - self.block) / self.further)
             most = max(0, math.floor((self._most() - self.block) / self.further))
-            return self.block + min(blocks_more, most) * self.further
+            whole_blocks = self.block + min(blocks_more, most) * self.further
+            # Of two that are as near the longer one.
+            return min((*self.named, whole_blocks), key=lambda n: (abs(n - wanted), -n))
+        exact = 1 + _rounded((wanted - 1) / self.temporal_factor) * self.temporal_factor
+        if exact in self.named:
+            return exact
         lengths = listed([f"{float(n / self.fps):.4g} ({n} frames)" for n in self.named])
         raise ShotError(
             f"This model does not make a clip of that many seconds at {float(self.fps):.6g} "
@@ -113,6 +109,20 @@ class Lengths:
     def _most(self) -> Fraction:
         """How many frames fill the longest clip."""
         return MAX_SECONDS * self.fps
+
+
+def _exact(seconds: object) -> Fraction | None:
+    """Take a number, Python's or NumPy's, at its exact value; None for what is none or not finite.
+
+    Exact, as the answer must not depend on how a float rounds.
+    """
+    if isinstance(seconds, bool):  # a slip
+        return None
+    if isinstance(seconds, numbers.Rational):
+        return Fraction(int(seconds.numerator), int(seconds.denominator))
+    if isinstance(seconds, numbers.Real) and math.isfinite(seconds):
+        return Fraction(float(seconds))
+    return None
 
 
 def _rounded(value: Fraction) -> int:

@@ -7,24 +7,27 @@ whoever stops reading stops it.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import threading
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Final, Self, get_args
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 
 from animatic import __version__
 from animatic.blocks import Clip, Progress
-from animatic.bundle import DecoderRole
+from animatic.bundle import DECODER_ROLES
 from animatic.decoding import Decoder
 from animatic.denoising import Denoiser
 from animatic.engine.choice import Choice, DeviceName, TextDevice, choose
 from animatic.errors import BundleSchemaError, DeviceLostError, EngineError
+from animatic.fingerprint import graph_digest
 from animatic.frame import Frame
 from animatic.record import GenerationRecord
+from animatic.roles import TENSORS, misfit
 from animatic.store import OpenBundle, open_bundle, verify_files
 from animatic.text_inputs import TextInputs
 from animatic.tokenizer import BundleTokenizer, Tokenizer
@@ -32,6 +35,7 @@ from animatic.tokenizer import BundleTokenizer, Tokenizer
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Generator, Iterator, Mapping
+    from typing import Literal
 
     import numpy.typing as npt
 
@@ -42,14 +46,6 @@ if TYPE_CHECKING:
 __all__ = ["Pipeline", "Progress"]
 
 _log = logging.getLogger(__name__)
-
-# The tensors by which the pipeline knows the graphs of every family: inputs, then outputs.
-_TENSORS: Final[Mapping[Role, tuple[frozenset[str], frozenset[str]]]] = {
-    "text_encoder": (frozenset({"input_ids", "attention_mask"}), frozenset({"text_states"})),
-    "denoiser": (frozenset({"latents", "timesteps", "text_states"}), frozenset({"velocity"})),
-    "vae_decoder": (frozenset({"latents"}), frozenset({"frames"})),
-    "tiny_decoder": (frozenset({"latents"}), frozenset({"frames"})),
-}
 
 
 class Pipeline:
@@ -63,19 +59,22 @@ class Pipeline:
         *,
         choice: Choice | None = None,
         spare: Callable[[], Choice] | None = None,
+        text_device: TextDevice = "auto",
     ) -> None:
         """Chain engines that are already open; `Pipeline.open` is the usual way.
 
         engines: a text_encoder, a denoiser, a vae_decoder and perhaps a tiny_decoder; the pipeline
             closes them.
         choice: how they were chosen. spare: opens others to go on with when the GPU is lost.
+        text_device: where the text encoder was asked to play.
         BundleSchemaError if a graph is missing or is not one that the pipeline can drive.
         """
         self._opened = bundle
         self._tokenizer = tokenizer
         self._choice = choice
         self._spare = spare
-        self._preview = False
+        self._text_device = text_device
+        self._fallen_back = False
         self._chain(engines)
         # Two clips at a time would mix their states in the engines.
         self._busy = threading.Lock()
@@ -87,10 +86,12 @@ class Pipeline:
         self._engines = dict(engines)
         self._denoiser = Denoiser(engines["denoiser"])
         self._text = TextInputs(
-            self._opened, self._tokenizer, engines["text_encoder"], engines["denoiser"].spec
+            self._opened,
+            self._tokenizer,
+            engines["text_encoder"],
+            keep=self._text_device != "gpu",
         )
-        roles: tuple[DecoderRole, ...] = get_args(DecoderRole)
-        self._decoders = {role: Decoder(bundle, engines[role]) for role in roles if role in engines}
+        self._decoders = {r: Decoder(bundle, engines[r]) for r in DECODER_ROLES if r in engines}
 
     @classmethod
     def open(
@@ -112,7 +113,7 @@ class Pipeline:
         threads: on the processor, at most this many for each graph; None takes every core we may
             use.
         verify: hash the files that are loaded first.
-        fallback: when the GPU is lost in mid-clip, go on with the processor (`Frame.preview`)
+        fallback: when the GPU is lost in mid-clip, go on with the processor (`Frame.fallback`)
             instead of raising DeviceLostError.
         text_device: where the text encoder plays; "cpu", "gpu", or "auto": on the processor if the
             bundle says that it is costly, else where the rest does.
@@ -129,11 +130,15 @@ class Pipeline:
         spare = partial(choose, opened, "cpu", threads=threads, verify=verify)
         try:
             return cls(
-                opened, tokenizer, choice.engines, choice=choice, spare=spare if fallback else None
+                opened,
+                tokenizer,
+                choice.engines,
+                choice=choice,
+                spare=spare if fallback else None,
+                text_device=text_device,
             )
         except BaseException:
-            for engine in choice.engines.values():
-                engine.close()
+            _close(choice.engines)
             raise
 
     @property
@@ -176,7 +181,7 @@ class Pipeline:
         backend = "onnxruntime" if self._choice is None else self._choice.backend
         played = [engine.spec for engine in self._played(plan)]
         usual = backend == "onnxruntime" and all(s == bundle.graph(s.role) for s in played)
-        hashes = "".join(sorted(spec.sha256 for spec in played))
+        digests = "".join(sorted(map(graph_digest, played)))
         return GenerationRecord.of(
             plan,
             bundle,
@@ -184,14 +189,14 @@ class Pipeline:
             animatic_version=__version__,
             backend=backend,
             precision="" if usual else self._engines["denoiser"].spec.precision,
-            graphs_sha256="" if usual else hashlib.sha256(hashes.encode()).hexdigest(),
+            graphs_sha256="" if usual else hashlib.sha256(digests.encode()).hexdigest(),
+            text_device=self._unusual_text_device(backend),
         )
 
     def close(self) -> None:
         """Free the engines; closing twice is allowed."""
         self._closed = True
-        for engine in self._engines.values():
-            engine.close()
+        _close(self._engines)
 
     def __enter__(self) -> Self:
         """Return itself."""
@@ -212,9 +217,11 @@ class Pipeline:
         try:
             yield from self._whatever_happens(plan, on_progress)
         finally:
-            for engine in self._engines.values():
-                engine.reset()
-            self._busy.release()
+            # From the last to the first, and every one of them even if another raises.
+            with contextlib.ExitStack() as stack:
+                stack.callback(self._busy.release)
+                for engine in self._engines.values():
+                    stack.callback(engine.reset)
 
     def _whatever_happens(
         self, plan: ShotPlan, on_progress: Callable[[Progress], None]
@@ -232,16 +239,20 @@ class Pipeline:
         except DeviceLostError as error:
             if self._spare is None:
                 raise
-            _log.warning("%s The clip goes on as a preview, on the processor.", error)
+            _log.warning("%s The clip is finished on the processor instead.", error)
             spare = self._spare()
         if spare is None:
             return
-        for engine in self._engines.values():
-            engine.close()
-        self._chain(spare.engines)
+        self._text_device = "auto"
+        try:
+            _close(self._engines)
+            self._chain(spare.engines)
+        except BaseException:
+            _close(spare.engines)
+            raise
         reason = f"{spare.reason} It stands in for a GPU that was lost."
         self._choice = replace(spare, reason=reason, is_fallback=True)
-        self._spare, self._preview = None, True
+        self._spare, self._fallen_back = None, True
         for frame in self._pictures(plan, on_progress):
             if frame.index >= shown:
                 yield frame
@@ -252,7 +263,16 @@ class Pipeline:
         clip.count("text")
         pictures = clip.pictures(self._denoiser, self._decoders[plan.decoder], words)
         for index, pixels in enumerate(pictures):
-            yield Frame(index, pixels, index / plan.fps, self._preview)
+            yield Frame(index, pixels, index / plan.fps, self._fallen_back)
+
+    def _unusual_text_device(self, backend: str) -> Literal["cpu", "gpu"] | None:
+        """Where the text encoder plays, if that is not where "auto" has it; else None."""
+        asked = self._text_device
+        if asked == "auto":
+            return None
+        costly = self._opened.bundle.text.costly
+        usual = "cpu" if costly or backend == "onnxruntime" else "gpu"
+        return None if asked == usual else asked
 
     def _played(self, plan: ShotPlan) -> list[Engine]:
         """The engines that make a plan; EngineError if its decoder was not opened."""
@@ -266,25 +286,25 @@ class Pipeline:
 
 def _check(bundle: Bundle, specs: Mapping[Role, GraphSpec]) -> None:
     """Hold graphs to what the pipeline gives and takes; BundleSchemaError if one is not so."""
-    for role, (inputs, outputs) in _TENSORS.items():
+    for role in TENSORS:
         if role not in specs:
             if role == "tiny_decoder":
                 continue
             raise BundleSchemaError(
                 f"The bundle {bundle.name} has no {role} graph; export the bundle again with one."
             )
-        absent = inputs - {tensor.name for tensor in specs[role].inputs}
-        absent |= outputs - {tensor.name for tensor in specs[role].outputs}
-        if absent:
+        problem = misfit(specs[role])
+        if problem:
             raise BundleSchemaError(
-                f"The {role} graph of the bundle {bundle.name} has no tensor {min(absent)}; "
-                "export the bundle again."
+                f"The {role} graph of the bundle {bundle.name} {problem}; export the bundle again."
             )
-    if bundle.sampler.guidance != 1 and specs["denoiser"].states:
-        raise BundleSchemaError(
-            f"The denoiser of the bundle {bundle.name} keeps a state, which the two runs of "
-            "guidance would mix up; export the bundle again with a guidance of 1."
-        )
+
+
+def _close(engines: Mapping[Role, Engine]) -> None:
+    """Close all of them, even if one raises."""
+    with contextlib.ExitStack() as stack:
+        for engine in engines.values():
+            stack.callback(engine.close)
 
 
 def _ignore(progress: Progress) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
@@ -31,6 +31,7 @@ class GenerationRecord(
     backend: what ran the graphs (`Choice.backend`); precision: of the denoiser's graph, empty for
         the reference on the processor; graphs_sha256: of the graphs that were played, where they
         are not the reference.
+    text_device: where the text encoder played, if not where it plays when nobody chooses.
     steps, guidance, negative_prompt, decoder: where they are not what the bundle's `Shot.plan`
         settles on by itself.
     What is at its default is left out of the JSON.
@@ -49,6 +50,7 @@ class GenerationRecord(
     backend: str = "onnxruntime"
     precision: str = ""
     graphs_sha256: str = ""
+    text_device: Literal["cpu", "gpu"] | None = None
     steps: int | None = None
     guidance: float | None = None
     negative_prompt: str | None = None
@@ -65,6 +67,7 @@ class GenerationRecord(
         backend: str = "onnxruntime",
         precision: str = "",
         graphs_sha256: str = "",
+        text_device: Literal["cpu", "gpu"] | None = None,
     ) -> GenerationRecord:
         """Note down a planned shot on one bundle."""
         usual = bundle.sampler
@@ -84,6 +87,7 @@ class GenerationRecord(
             backend=backend,
             precision=precision,
             graphs_sha256=graphs_sha256,
+            text_device=text_device,
             steps=None if plan.steps == len(usual.sigmas) else plan.steps,
             guidance=None if plan.guidance == usual.guidance else plan.guidance,
             negative_prompt=None if negative == usual.negative_prompt else negative,

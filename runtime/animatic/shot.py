@@ -9,9 +9,9 @@ import re
 import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final, get_args
+from typing import TYPE_CHECKING, Final, Literal
 
-from animatic.bundle import DecoderRole
+from animatic.bundle import DECODER_ROLES, DecoderRole
 from animatic.errors import ShotError
 from animatic.geometry import (
     MAX_RATE,
@@ -22,6 +22,7 @@ from animatic.geometry import (
     to_latent,
 )
 from animatic.lengths import MAX_SECONDS, Lengths
+from animatic.schedules import schedule_of
 from animatic.sentences import listed
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ __all__ = [
     "MAX_PROMPT_CHARACTERS",
     "MAX_SECONDS",
     "MAX_SEED",
+    "DecoderName",
     "Shot",
     "ShotPlan",
     "read_rate",
@@ -46,6 +48,16 @@ MAX_GUIDANCE: Final = 100  # models are made for 3 to 8; far beyond, pictures bu
 _NTSC: Final = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120))
 _NTSC_ROUNDING: Final = Fraction(5, 1000)  # 23.98 is still 24000/1001; 24.0 is 24
 _DECIMAL: Final = re.compile(r"\d{1,3}\.\d{1,20}", re.ASCII)
+
+
+DecoderName = Literal["vae", "tiny"]
+"""The decoders as people call them."""
+
+_DECODERS: Final[dict[str, DecoderRole]] = {
+    "vae": "vae_decoder",
+    "tiny": "tiny_decoder",
+    **{role: role for role in DECODER_ROLES},
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +102,8 @@ class Shot:
     steps: how many sampler steps, a number that the model offers.
     guidance: weight of classifier-free guidance, 1 to 100; 1 is none.
     negative_prompt: what guidance leads away from, in words; empty for nothing in particular.
-    decoder: "vae_decoder", or "tiny_decoder", which is what a bundle that has one uses when
-        neither this nor the tier says otherwise.
+    decoder: "vae", or "tiny", which is what a bundle that has one uses when neither this nor the
+        tier says otherwise; the names of their roles serve too.
 
     Nothing is checked until `plan`, which checks everything.
     """
@@ -99,7 +111,7 @@ class Shot:
     prompt: str
     seed: int = 0
     size: tuple[int, int] | None = None
-    seconds: float | None = None
+    seconds: float | Fraction | None = None
     frames: int | None = None
     fps: Fraction | int | str | None = None
     variant: int = 0
@@ -107,7 +119,7 @@ class Shot:
     steps: int | None = None
     guidance: float | None = None
     negative_prompt: str | None = None
-    decoder: DecoderRole | None = None
+    decoder: DecoderName | DecoderRole | None = None
 
     def plan(self, bundle: Bundle) -> ShotPlan:
         """Settle this shot on a model; ShotError says what the model would accept instead."""
@@ -140,7 +152,7 @@ def _settled_tier(asked: object, bundle: Bundle) -> Tier | None:
     if asked is None:
         return None
     for tier in bundle.tiers:
-        if asked == tier.name:
+        if isinstance(asked, str) and asked == tier.name:
             return tier
     if not bundle.tiers:
         raise ShotError("This model has no tiers; leave the tier out.")
@@ -163,8 +175,6 @@ def _settled_size(asked: object, tier: Tier | None, geometry: Geometry) -> tuple
 
 
 def _settled_steps(asked: object, tier: Tier | None, sampler: SamplerSpec) -> int:
-    from animatic.sampler import schedule_of  # it loads NumPy, which a shot alone does without
-
     if asked is None:
         return (tier and tier.steps) or len(sampler.sigmas)
     steps = _whole(asked)
@@ -180,7 +190,7 @@ def _settled_guidance(asked: object, sampler: SamplerSpec) -> float:
         with contextlib.suppress(OverflowError):  # whole numbers have no end
             guidance = float(asked)
     if sampler.guidance == 1 and guidance != 1:
-        raise ShotError("This model was distilled to run without guidance; leave it out.")
+        raise ShotError("This model runs without guidance; leave it out.")
     if not 1 <= guidance <= MAX_GUIDANCE:
         raise ShotError(
             f"That guidance cannot be used; choose a number from 1 (none) to {MAX_GUIDANCE}, such "
@@ -192,8 +202,10 @@ def _settled_guidance(asked: object, sampler: SamplerSpec) -> float:
 def _settled_negative(asked: object, guidance: float, sampler: SamplerSpec) -> str:
     if asked is None:
         return "" if guidance == 1 else sampler.negative_prompt
+    if isinstance(asked, str) and all(map(_is_invisible, asked)):
+        return ""
     negative = _checked_text("negative prompt", asked)
-    if negative and guidance == 1:
+    if guidance == 1:
         raise ShotError(
             "Without guidance nothing leads away from a negative prompt; leave it out"
             + ("." if sampler.guidance == 1 else f", or ask for guidance of {sampler.guidance:g}.")
@@ -204,13 +216,12 @@ def _settled_negative(asked: object, guidance: float, sampler: SamplerSpec) -> s
 def _settled_decoder(asked: object, tier: Tier | None, bundle: Bundle) -> DecoderRole:
     if asked is None:
         return tier.decoder if tier else usual_decoder(bundle)
-    roles: tuple[DecoderRole, ...] = get_args(DecoderRole)
-    for role in roles:
-        if asked == role:
-            if role == "tiny_decoder" and not _has_tiny_decoder(bundle):
-                raise ShotError("This model has no tiny decoder; leave the decoder out.")
-            return role
-    raise ShotError(f"There is no such decoder; choose {listed(roles)}.")
+    role = _DECODERS.get(asked) if isinstance(asked, str) else None
+    if role is None:
+        raise ShotError("There is no such decoder; choose vae or tiny.")
+    if role == "tiny_decoder" and not _has_tiny_decoder(bundle):
+        raise ShotError("This model has no tiny decoder; leave the decoder out.")
+    return role
 
 
 def usual_decoder(bundle: Bundle) -> DecoderRole:
@@ -247,7 +258,7 @@ def _checked_text(name: str, text: object) -> str:
                 f"The {name} holds a control or broken character (U+{ord(character):04X}) at "
                 f"place {position}; write it as one line of plain text."
             )
-    return text
+    return str(text)  # NumPy's str_ is one too
 
 
 def _is_invisible(character: str) -> bool:

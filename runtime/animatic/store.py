@@ -44,8 +44,8 @@ class OpenBundle:
 
     root: the folder of bundle.json.
     digest: stands for the model, SHA-256 in hex: of what bundle.json says, hashes of the reference
-        graphs included, without what is derived from them (typed graphs, engines) and without
-        scores. So a clip can be reproduced after engines were built.
+        graphs included, without what is derived from them (typed graphs, engines), without scores
+        and without the number of its schema. So a clip can be reproduced after engines were built.
     """
 
     root: Path
@@ -107,7 +107,9 @@ def open_bundle(path: str | os.PathLike[str] | None = None, *, verify: bool = Tr
 def _digest(bundle: Bundle) -> str:
     graphs = tuple(graph for graph in bundle.graphs if not graph.made_from)
     model = msgspec.structs.replace(bundle, graphs=graphs, engines=(), scores={})
-    return hashlib.sha256(encode_bundle(model)).hexdigest()
+    fields = msgspec.json.decode(encode_bundle(model))
+    del fields["schema_version"]
+    return hashlib.sha256(msgspec.json.encode(fields, order="deterministic")).hexdigest()
 
 
 def _files(opened: OpenBundle) -> Iterator[tuple[str, str | None, str]]:
@@ -208,7 +210,7 @@ def add_graphs(root: Path, specs: Sequence[GraphSpec], staged: Path) -> None:
         write_bundle(root, msgspec.structs.replace(bundle, graphs=graphs, engines=engines))
     try:
         for spec in specs:
-            for file in (spec.file, *(data.file for data in spec.external_data)):
+            for file in _files_of(spec):
                 (staged / file).replace(root / file)
     except OSError as error:
         raise OutputError(
@@ -217,10 +219,16 @@ def add_graphs(root: Path, specs: Sequence[GraphSpec], staged: Path) -> None:
         ) from error
     named = msgspec.structs.replace(bundle, graphs=(*graphs, *specs), engines=engines)
     write_bundle(root, named)
-    for engine in bundle.engines:
-        if engine not in engines:
-            for file in (engine.file, engine.sidecar.file):
-                (root / file).unlink(missing_ok=True)
+    left = [file for e in bundle.engines if e not in engines for file in (e.file, e.sidecar.file)]
+    kept = {file for graph in named.graphs for file in _files_of(graph)}
+    left += [f for g in bundle.graphs if g not in graphs for f in _files_of(g) if f not in kept]
+    for file in left:
+        (root / file).unlink(missing_ok=True)
+
+
+def _files_of(graph: GraphSpec) -> tuple[str, ...]:
+    """A graph and its external data."""
+    return (graph.file, *(data.file for data in graph.external_data))
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:

@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from platformdirs import user_cache_path
 
+from animatic.fingerprint import graph_digest
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -85,8 +87,8 @@ class TextCache:
     def of(cls, opened: OpenBundle, encoder: GraphSpec) -> TextCache:
         """Return the cache of a bundle's text encoder, as this graph computes it."""
         text = opened.bundle.text
-        parts = [encoder.sha256, *sorted(data.sha256 for data in encoder.external_data)]
-        parts += [text.tokenizer.sha256, str(text.max_tokens), str(text.pad_to_max)]
+        parts = [graph_digest(encoder), text.tokenizer.sha256]
+        parts += [str(text.max_tokens), str(text.pad_to_max)]
         switched_off = os.environ.get(SWITCH) == "0"
         return cls(None if switched_off else cache_folder(), "\n".join(parts))
 

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from animatic.bundle import GraphSpec
     from animatic.engine import Engine
     from animatic.shot import ShotPlan
     from animatic.store import OpenBundle
@@ -34,15 +33,19 @@ class TextInputs:
     """Turns the prompts of a plan into text inputs of the denoiser."""
 
     def __init__(
-        self, bundle: OpenBundle, tokenizer: Tokenizer, encoder: Engine, denoiser: GraphSpec
+        self, bundle: OpenBundle, tokenizer: Tokenizer, encoder: Engine, *, keep: bool = True
     ) -> None:
+        """Take states of a costly encoder from disk and put them there.
+
+        keep: False for an encoder elsewhere than on the processor, whose states differ in the last
+            bits: a clip must not depend on what was played before.
+        """
         text = bundle.bundle.text
         self._tokenizer = tokenizer
         self._encoder = encoder
         self._length = text.states_length
-        self._takes_mask = any(tensor.name == "text_mask" for tensor in denoiser.inputs)
         self._cache: TextCache | None = None
-        if text.costly:
+        if text.costly and keep:
             from animatic.text_cache import TextCache
 
             self._cache = TextCache.of(bundle, encoder.spec)
@@ -51,22 +54,19 @@ class TextInputs:
     def words(self, plan: ShotPlan) -> Words:
         """Make what a plan's denoiser listens to; its prompts are kept until the next plan.
 
-        text_states: float32 [1, tokens, D], with zeros up to states_length. text_mask: int64
-        [1, tokens], 1 for what counts, where the denoiser takes it.
+        text_states: float32 [1, tokens, D], with zeros up to states_length.
         """
-        guided = plan.guidance != 1
-        prompts = {plan.prompt, plan.negative_prompt} if guided else {plan.prompt}
+        prompts = {plan.prompt: "prompt"}
+        if plan.guidance != 1:
+            prompts = {plan.negative_prompt: "negative prompt", **prompts}
         kept = self._kept
-        self._kept = {p: kept[p] if p in kept else self._made(p) for p in sorted(prompts)}
-        negative = self._kept[plan.negative_prompt] if guided else None
+        self._kept = {p: kept[p] if p in kept else self._made(p, prompts[p]) for p in prompts}
+        negative = self._kept[plan.negative_prompt] if plan.guidance != 1 else None
         return Words(self._kept[plan.prompt], negative, plan.guidance)
 
-    def _made(self, prompt: str) -> Inputs:
-        tokens = self._tokenizer.encode(prompt)
-        inputs = {"text_states": self._padded(self._states(prompt, tokens))}
-        if self._takes_mask:
-            inputs["text_mask"] = self._padded(tokens.attention_mask)
-        return inputs
+    def _made(self, prompt: str, name: str) -> Inputs:
+        tokens = self._tokenizer.encode(prompt, name)
+        return {"text_states": self._padded(self._states(prompt, tokens))}
 
     def _states(self, prompt: str, tokens: Tokens) -> npt.NDArray[np.float32]:
         states = None if self._cache is None else self._cache.get(prompt)
@@ -76,14 +76,14 @@ class TextInputs:
                 self._cache.put(prompt, states)
         return states
 
-    def _padded(self, array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def _padded(self, states: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Fill the axis of tokens, the second, with zeros to the length that the denoiser takes."""
         if not self._length:
-            return array
-        missing = self._length - array.shape[1]
+            return states
+        missing = self._length - states.shape[1]
         if missing < 0:
             raise EngineError(
-                f"The text encoder gave the states of {array.shape[1]} tokens and the denoiser "
+                f"The text encoder gave the states of {states.shape[1]} tokens and the denoiser "
                 f"takes {self._length}; export the bundle again with a longer states_length."
             )
-        return np.pad(array, [(0, 0), (0, missing), *[(0, 0)] * (array.ndim - 2)])
+        return np.pad(states, [(0, 0), (0, missing), (0, 0)])

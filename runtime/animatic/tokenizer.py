@@ -31,8 +31,8 @@ class Tokens(NamedTuple):
 class Tokenizer(Protocol):
     """Whatever turns a prompt into tokens."""
 
-    def encode(self, prompt: str) -> Tokens:
-        """Turn one prompt into tokens."""
+    def encode(self, prompt: str, name: str = "prompt") -> Tokens:
+        """Turn one prompt into tokens, at least one; `name` is what to call it in a warning."""
         ...
 
 
@@ -58,15 +58,20 @@ class BundleTokenizer:
         self._tokenizer.enable_truncation(max_length=spec.max_tokens)
         self._length = spec.max_tokens if spec.pad_to_max else 0
 
-    def encode(self, prompt: str) -> Tokens:
-        """Turn one prompt into tokens; past the model's last, they are dropped and it is logged."""
+    def encode(self, prompt: str, name: str = "prompt") -> Tokens:
+        """Turn one prompt into tokens; past the model's last, they are dropped and it is logged.
+
+        Where no token stands for a text that is empty, one of padding does, and counts: attention
+        to nothing at all has no value.
+        """
         encoding = self._tokenizer.encode(prompt)
         if encoding.overflowing:
             _log.warning(
-                "the prompt is longer than the model reads; it sees the first %d tokens",
+                "the %s is longer than the model reads; it sees the first %d tokens",
+                name,
                 len(encoding.ids),
             )
-        padding = max(0, self._length - len(encoding.ids))
-        ids = encoding.ids + [self._pad_id] * padding
-        mask = encoding.attention_mask + [0] * padding
+        ids, mask = encoding.ids or [self._pad_id], encoding.attention_mask or [1]
+        padding = max(0, self._length - len(ids))
+        ids, mask = ids + [self._pad_id] * padding, mask + [0] * padding
         return Tokens(np.array([ids], dtype=np.int64), np.array([mask], dtype=np.int64))

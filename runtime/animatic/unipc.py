@@ -16,9 +16,11 @@ predict_x0 and lower_order_final does the same, with coefficients in single prec
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from animatic.schedules import NEARLY_ONE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,18 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["UniPC"]
 
-_NEARLY_ONE: Final = float(np.float32(1 - 1e-6))
-"""Where the reference begins: λ(1) would be infinite, and nothing could be extrapolated from it."""
-
 
 class UniPC:
     """The way of one block: what the model saw at the last two levels, and where the step began.
 
-    sigmas: descending, in (0, 1], without the final 0.
+    sigmas: descending, in (0, 1], without the final 0; only the first may lie above NEARLY_ONE,
+        from which it is held, as λ(1) would be infinite and nothing could be extrapolated from it.
     """
 
     def __init__(self, sigmas: tuple[float, ...]) -> None:
-        self._sigmas = (min(sigmas[0], _NEARLY_ONE), *sigmas[1:], 0.0)
+        self._sigmas = (min(sigmas[0], NEARLY_ONE), *sigmas[1:], 0.0)
         self._step = 0
         self._seen: list[Exact] = []
         self._came_from: Exact | None = None

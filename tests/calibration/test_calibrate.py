@@ -62,7 +62,9 @@ def test_the_report_says_what_was_done(calibrated: Path) -> None:
     assert report.measured["fp16"].psnr_db > report.measured["int8"].psnr_db > 25
     assert 0.8 < report.measured["int8"].ssim < 1
     assert report.range_psnr_db.keys() == {"chosen", "max", "percentile", "mse", "entropy"}
-    assert all(20 < layer.graph_snr_db < 100 for layer in report.layers)
+    assert all(20 < (layer.graph_snr_db or 0) < 100 for layer in report.layers)
+    assert report.clip == "64x48, 9 frames, 2 steps, drawn by the vae_decoder"
+    assert (report.left, report.measured_apart) == ({}, {})
     assert all(not layer.kept for layer in report.layers)
     assert report.measured["int8"].worst_psnr_db >= report.target_psnr_db
     assert not report.shortfall

@@ -9,35 +9,38 @@ import pytest
 from animatic.shot import Shot
 from animatic.store import open_bundle
 from animatic_calibration.capture import KEPT_CALLS, Listener, capture
-from animatic_calibration.clips import ROLES, Stage
+from animatic_calibration.clips import Stage
 from animatic_calibration.engine import ModelEngine
 from animatic_calibration.errors import CalibrationError
 from animatic_calibration.layers import survey
+from animatic_calibration.network import Network
 from animatic_calibration.rows import RESERVOIR_ROWS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from animatic.bundle import Role
     from animatic.engine.protocol import Tensors
+    from animatic.store import OpenBundle
 
+ROLES: tuple[Role, ...] = ("denoiser", "vae_decoder")
 SHOTS = [Shot("a red truck", seed=1), Shot("a blue car at night", seed=2)]
+
+
+def networks(opened: OpenBundle) -> dict[Role, Network]:
+    found: dict[Role, Network] = {}
+    for role in ROLES:
+        spec = opened.bundle.graph(role, "fp16")
+        model = onnx.load(opened.path(spec.file))
+        surveyed = survey(model)
+        found[role] = Network(spec, model, surveyed.layers, surveyed.left_out, {})
+    return found
 
 
 def test_every_step_and_every_latent_frame_is_heard(typed_tiny: Path) -> None:
     opened = open_bundle(typed_tiny)
-    models = {
-        role: onnx.load(opened.path(opened.bundle.graph(role, "fp16").file)) for role in ROLES
-    }
     made: list[int] = []
-    heard = capture(
-        Stage(opened),
-        {
-            role: (model, opened.bundle.graph(role, "fp16"), survey(model).layers)
-            for role, model in models.items()
-        },
-        SHOTS,
-        made.append,
-    )
+    heard = capture(Stage(opened), networks(opened), SHOTS, made.append)
     assert made == [1, 2]
     steps, latent_frames = len(opened.bundle.sampler.sigmas), 3
     assert heard["denoiser"].runs == 2 * steps
@@ -61,7 +64,7 @@ def test_the_statistics_are_those_of_the_tensors(typed_tiny: Path) -> None:
     spec = opened.bundle.graph("denoiser", "fp16")
     model = onnx.load(opened.path(spec.file))
     layers = survey(model).layers
-    listener = Listener(layers, ["velocity"])
+    listener = Listener(layers)
     listener.next_clip()
     seen: list[np.ndarray] = []
 
@@ -93,7 +96,7 @@ def test_an_overflow_is_named(typed_tiny: Path) -> None:
     opened = open_bundle(typed_tiny)
     spec = opened.bundle.graph("denoiser", "fp16")
     model = onnx.load(opened.path(spec.file))
-    listener = Listener(survey(model).layers, ["velocity"])
+    listener = Listener(survey(model).layers)
     engine = ModelEngine(model, spec, taps=listener.taps, watch=listener.watch)
     inputs = {
         "latents": np.full((1, 4, 3, 6, 8), 60000, np.float32),

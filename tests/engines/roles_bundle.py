@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from animatic.bundle import Conditioning, FileRef, GraphSpec, Role, StatePair, TensorSpec
+from animatic.bundle import FileRef, GraphSpec, Role, StatePair, TensorSpec
 from animatic.store import open_bundle, sha256_file, write_bundle
 from tests.runtime.tiny_bundle import CHANNELS, SPATIAL, TEMPORAL, write_tiny_bundle
 
@@ -48,9 +48,8 @@ def write_roles_bundle(root: Path) -> Path:
         msgspec.structs.replace(
             bundle,
             geometry=msgspec.structs.replace(
-                bundle.geometry, frame_counts=(9, 21), block_latent_frames=BLOCK
+                bundle.geometry, frame_counts=(9,), block_latent_frames=BLOCK
             ),
-            conditioning=Conditioning(text=True, keyframes=False, context=True),
             text=msgspec.structs.replace(
                 bundle.text, costly=True, pad_to_max=False, states_length=STATES_LENGTH
             ),

@@ -6,6 +6,7 @@ that they share nothing with the runtime's.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,9 +71,9 @@ def fastwan(velocity: Velocity, x: Tensor, seed: int) -> Tensor:
 def rcm(velocity: Velocity, x: Tensor, seed: int) -> Tensor:
     """NVIDIA's rCM: TrigFlow angles as levels of a rectified flow."""
     angles = np.array([np.arctan(80), 1.5, 1.4, 1.0, 0])
-    levels = np.sin(angles) / (np.cos(angles) + np.sin(angles))
+    levels = [float(np.sin(a) / (np.cos(a) + np.sin(a))) for a in angles]
     state = x.double() * levels[0]
-    for step, (now, following) in enumerate(zip(levels, levels[1:], strict=False)):
+    for step, (now, following) in enumerate(pairwise(levels)):
         v = velocity(state.float(), 1000 * now).double()
         noise = fresh(seed, tuple(x.shape), step).double()
         state = (1 - following) * (state - now * v) + following * noise

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import warnings
 from contextlib import contextmanager
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -34,6 +35,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
+def library(name: str) -> Any:
+    """Import a reference library, whose types are not looked at."""
+    with quiet():
+        return import_module(name)
+
+
 def randomise(module: torch.nn.Module, seed: int, scale: float) -> None:
     """Give every parameter a value that counts: many begin at zero or one."""
     generator = torch.Generator().manual_seed(seed)
@@ -44,10 +51,8 @@ def randomise(module: torch.nn.Module, seed: int, scale: float) -> None:
 
 def sentencepiece_model() -> bytes:
     """A small unigram model of our sentences, with T5's special pieces."""
-    import sentencepiece
-
     stream = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
+    library("sentencepiece").SentencePieceTrainer.train(
         sentence_iterator=iter(SENTENCES * 4),
         model_writer=stream,
         vocab_size=70,
@@ -62,26 +67,22 @@ def sentencepiece_model() -> bytes:
     return stream.getvalue()
 
 
-def t5_encoder(kind: str) -> Any:
+def t5_encoder(kind: str, width: int = TEXT_WIDTH) -> Any:
     """A tiny "umt5" or "t5" encoder of transformers."""
+    transformers = library("transformers")
+    stem = {"umt5": "UMT5", "t5": "T5"}[kind]
+    torch.manual_seed(1)
     with quiet():
-        from transformers import T5Config, T5EncoderModel, UMT5Config, UMT5EncoderModel
-
-        config, model = (
-            (UMT5Config, UMT5EncoderModel) if kind == "umt5" else (T5Config, T5EncoderModel)
+        config = getattr(transformers, f"{stem}Config")(
+            vocab_size=128,
+            d_model=width,
+            d_kv=16,
+            d_ff=48,
+            num_layers=2,
+            num_heads=2,
+            feed_forward_proj="gated-gelu",
         )
-        torch.manual_seed(1)
-        made = model(
-            config(
-                vocab_size=128,
-                d_model=TEXT_WIDTH,
-                d_kv=16,
-                d_ff=48,
-                num_layers=2,
-                num_heads=2,
-                feed_forward_proj="gated-gelu",
-            )
-        )
+        made = getattr(transformers, f"{stem}EncoderModel")(config)
     randomise(made, 1, 0.05)
     return made.eval()
 
@@ -91,9 +92,7 @@ def t5_tokenizer(folder: Path, *, fast: bool) -> Any:
     folder.mkdir(parents=True)
     (folder / "spiece.model").write_bytes(sentencepiece_model())
     with quiet():
-        from transformers import T5TokenizerFast
-
-        tokenizer = T5TokenizerFast.from_pretrained(folder)
+        tokenizer = library("transformers").T5TokenizerFast.from_pretrained(folder)
         if fast:
             tokenizer.save_pretrained(folder)
     return tokenizer
@@ -102,10 +101,8 @@ def t5_tokenizer(folder: Path, *, fast: bool) -> Any:
 def wan_transformer() -> Any:
     """A tiny WanTransformer3DModel of diffusers."""
     with quiet():
-        from diffusers import WanTransformer3DModel
-
         torch.manual_seed(2)
-        made = WanTransformer3DModel(
+        made = library("diffusers").WanTransformer3DModel(
             patch_size=(1, 2, 2),
             num_attention_heads=2,
             attention_head_dim=16,
@@ -127,10 +124,8 @@ def wan_transformer() -> Any:
 def wan_vae() -> Any:
     """A tiny AutoencoderKLWan of diffusers."""
     with quiet():
-        from diffusers import AutoencoderKLWan
-
         torch.manual_seed(3)
-        made = AutoencoderKLWan(
+        made = library("diffusers").AutoencoderKLWan(
             base_dim=8,
             z_dim=16,
             dim_mult=[1, 2, 4, 4],
@@ -144,14 +139,13 @@ def wan_vae() -> Any:
 def wan_pipeline(folder: Path) -> Any:
     """Write a whole tiny Wan 2.1 into `folder` and return diffusers' pipeline of it."""
     with quiet():
-        from diffusers import UniPCMultistepScheduler, WanPipeline
-
-        pipeline = WanPipeline(
+        diffusers = library("diffusers")
+        pipeline = diffusers.WanPipeline(
             tokenizer=t5_tokenizer(folder / "tokenizer", fast=True),
             text_encoder=t5_encoder("umt5"),
             transformer=wan_transformer(),
             vae=wan_vae(),
-            scheduler=UniPCMultistepScheduler(
+            scheduler=diffusers.UniPCMultistepScheduler(
                 prediction_type="flow_prediction",
                 use_flow_sigmas=True,
                 num_train_timesteps=1000,

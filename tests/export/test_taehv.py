@@ -77,7 +77,8 @@ class Taehv(nn.Module):
             else:
                 x = layer(x)
         video = functional.pixel_shuffle(x, self.patch).clamp(0, 1).unflatten(0, (clips, -1))
-        return video[:, video.shape[1] // count - 1 :].transpose(1, 2)
+        frames: Tensor = video[:, video.shape[1] // count - 1 :].transpose(1, 2)
+        return frames
 
 
 def reference(family: tuple[int, tuple[int, ...], int]) -> Taehv:
@@ -87,7 +88,7 @@ def reference(family: tuple[int, tuple[int, ...], int]) -> Taehv:
     for name, parameter in made.named_parameters():
         gain = 3.0 if name.startswith("decoder.22.") else 1.5
         parameter.copy_((parameter * gain).half())
-    made.decoder[-1].bias.fill_(0.5)
+    made.get_parameter("decoder.22.bias").fill_(0.5)
     return made
 
 
@@ -171,13 +172,14 @@ def test_other_decoders_are_refused() -> None:
 
 
 @pytest.mark.slow
+@torch.no_grad()
 def test_the_graph_plays_the_reference_at_two_sizes(tmp_path: Path) -> None:
-    theirs = reference(WAN)
+    theirs = reference(LTX)
     half = storage_of(torch.float16)
-    plan = tiny_decoder_plan(load_taehv(theirs.state_dict()), half, *statistics(16))
+    plan = tiny_decoder_plan(load_taehv(theirs.state_dict()), half, *statistics(128))
     exported = export_graph(plan, tmp_path)
     for size in SIZES:
-        latents, raw = clip(16, *size)
+        latents, raw = clip(128, *size)
         off = played(exported, tmp_path, raw) - theirs(latents)
         assert off.abs().max() <= 1e-5  # as above; the weights lose nothing in float16
     weights = read_weights(onnx.load(tmp_path / exported.spec.file))
@@ -189,21 +191,18 @@ def test_the_graph_plays_the_reference_at_two_sizes(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", [WAN, LTX])
-def test_the_graph_in_half_plays_the_reference_and_compiles(
-    family: tuple[int, tuple[int, ...], int], tmp_path: Path
-) -> None:
-    theirs, channels = reference(family), family[0]
+@torch.no_grad()
+def test_the_graph_in_half_plays_the_reference_and_compiles(tmp_path: Path) -> None:
+    theirs = reference(WAN)
     decoder = load_taehv(theirs.state_dict())
-    plan = tiny_decoder_plan(decoder, storage_of(torch.float16), *statistics(channels))
+    plan = tiny_decoder_plan(decoder, storage_of(torch.float16), *statistics(16))
     exported = export_graph(typed_plan(plan, "fp16", "origin"), tmp_path)
     assert 0 < exported.error < 1e-2
     for size in SIZES:
-        latents, raw = clip(channels, *size)
+        latents, raw = clip(16, *size)
         off = played(exported, tmp_path, raw) - theirs(latents)
         # Eleven bits of values up to 1, through some thirty layers: two levels of 8-bit pixels.
         assert off.abs().max() < 8e-3
     layers, shortfalls = compiled(exported.spec, tmp_path)
     assert shortfalls == ()
-    open("/tmp/c/layers.txt", "a").write(repr(layers) + "\n")
-    assert layers.convolutions.keys() == {"float16"}
+    assert layers.convolutions == {"float16": 35}  # all of them

@@ -148,6 +148,7 @@ def test_weights_are_read_back_under_their_torch_names(store: Store) -> None:
     wanted = {"table": EXACT_TABLE, "matrix": EXACT_MATRIX.T, "bias": BIAS}
     for name, array in weights.items():
         assert array.dtype == np.float32
+        assert array.flags.c_contiguous
         off = np.linalg.norm(array - wanted[name]) / np.linalg.norm(wanted[name])
         assert off <= (1e-2 if store is store_int8 and name != "bias" else 0)
 

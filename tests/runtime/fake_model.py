@@ -30,6 +30,8 @@ from animatic.bundle import (
     StatePair,
     TensorSpec,
     TextSpec,
+    decode_bundle,
+    encode_bundle,
 )
 from animatic.engine import Engine, FakeEngine
 from animatic.pipeline import Pipeline
@@ -163,7 +165,11 @@ def an_engine() -> EngineEntry:
 class WordTokenizer:
     """A number for every word; never the same for two of them in these tests."""
 
-    def encode(self, prompt: str) -> Tokens:
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def encode(self, prompt: str, name: str = "prompt") -> Tokens:
+        self.names.append(name)
         ids = [zlib.crc32(word.encode()) % 1000 for word in prompt.split()]
         array = np.array([ids], dtype=np.int64)
         return Tokens(array, np.ones_like(array))
@@ -177,7 +183,6 @@ class FakeModel:
         self.timesteps: list[float] = []
         self.latents: list[npt.NDArray[np.float32]] = []
         self.states: list[float] = []
-        self.masks: list[npt.NDArray[np.int64]] = []
         self.texts: list[npt.NDArray[np.float32]] = []
         self.velocities: list[npt.NDArray[np.float32]] = []
         self.positions: list[int] = []
@@ -199,8 +204,6 @@ class FakeModel:
         self.latents.append(x.copy())
         self.timesteps.append(float(inputs["timesteps"][0, 0]))
         self.texts.append(inputs["text_states"])
-        if "text_mask" in inputs:
-            self.masks.append(inputs["text_mask"])
         if "position" in inputs:
             self.positions.append(int(inputs["position"][0]))
         sigma = inputs["timesteps"].reshape(1, 1, -1, 1, 1) / 1000
@@ -249,7 +252,8 @@ class FakeModel:
         return engines
 
     def pipeline(self, bundle: Bundle | None = None) -> Pipeline:
-        bundle = bundle or fake_bundle()
+        """Chain the fakes on a bundle that both doors would let through."""
+        bundle = decode_bundle(encode_bundle(bundle or fake_bundle()))
         opened = OpenBundle(Path("nowhere"), bundle, ZEROS)
         return Pipeline(opened, WordTokenizer(), self.engines(bundle))
 

@@ -73,6 +73,20 @@ def test_a_graph_that_is_replaced_takes_its_engines_with_it(bundle: Path, tmp_pa
     assert not (bundle / "d.json").exists()
 
 
+def test_weights_beside_a_graph_come_and_go_with_it(bundle: Path, tmp_path: Path) -> None:
+    staged, data = tmp_path / "staged", "denoiser.fp16.onnx.data"
+    first = staged_graph(bundle, staged, b"one")
+    (staged / data).write_bytes(b"weights")
+    weights = FileRef(file=data, sha256=sha256_file(staged / data))
+    add_graphs(bundle, [replace(first, external_data=(weights,))], staged)
+    open_bundle(bundle)  # verified
+    assert not list(staged.iterdir())
+    add_graphs(bundle, [staged_graph(bundle, staged, b"two")], staged)
+    open_bundle(bundle)
+    assert (bundle / "denoiser.fp16.onnx").read_bytes() == b"two"
+    assert not (bundle / data).exists()
+
+
 def test_the_engines_of_other_graphs_stay(bundle: Path, tmp_path: Path) -> None:
     with_engine(bundle, open_bundle(bundle).bundle.graph("vae_decoder"))
     spec = staged_graph(bundle, tmp_path / "staged", b"one")

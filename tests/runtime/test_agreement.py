@@ -15,10 +15,13 @@ from animatic.engine import Engine, FakeEngine
 from animatic.errors import EngineError
 from animatic.store import open_bundle
 from tests.runtime.fake_model import VAE_DECODER
+from tests.runtime.tiny_bundle import write_causal_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from animatic.bundle import Role
 
 replace = msgspec.structs.replace
 PROFILE = tuple(
@@ -48,11 +51,29 @@ def test_inputs_are_such_as_a_clip_gives(tiny_bundle: Path) -> None:
     assert set(decoder) == {"latents"}  # the state is the engine's own
 
 
-def test_the_decoder_gets_raw_latents(tiny_bundle: Path) -> None:
+def test_blocks_follow_each_other(tmp_path: Path) -> None:
+    opened = open_bundle(write_causal_bundle(tmp_path / "causal"))
+    stream = random_inputs(opened, opened.bundle.graph("denoiser"), PROFILE)
+    places = [next(stream)["position"] for _ in range(3)]
+    assert [(place.dtype.name, place.tolist()) for place in places] == [
+        *(("int64", [0]), ("int64", [3]), ("int64", [6]))
+    ]
+
+
+def test_timesteps_are_those_that_the_sampler_gives(tiny_bundle: Path) -> None:
+    opened = open_bundle(tiny_bundle, verify=False)
+    sampler = replace(opened.bundle.sampler, timesteps=(757.0, 522.0))
+    rounding = dataclasses.replace(opened, bundle=replace(opened.bundle, sampler=sampler))
+    stream = random_inputs(rounding, opened.bundle.graph("denoiser"), PROFILE)
+    assert {float(next(stream)["timesteps"][0, 0]) for _ in range(20)} == {757.0, 522.0}
+
+
+@pytest.mark.parametrize("role", ["vae_decoder", "tiny_decoder"])
+def test_a_decoder_gets_raw_latents(tiny_bundle: Path, role: Role) -> None:
     opened = open_bundle(tiny_bundle, verify=False)
     latents = LatentStats(mean=(5.0, -5.0, 0.0, 50.0), std=(0.1, 0.1, 0.1, 0.1))
     moved = dataclasses.replace(opened, bundle=replace(opened.bundle, latents=latents))
-    graph = opened.bundle.graph("vae_decoder")
+    graph = replace(opened.bundle.graph("vae_decoder"), role=role)
     raw = next(random_inputs(moved, graph, PROFILE))["latents"]
     assert raw.mean(axis=(0, 2, 3, 4)) == pytest.approx(latents.mean, abs=0.1)
     assert raw.std(axis=(0, 2, 3, 4)) == pytest.approx(latents.std, abs=0.05)

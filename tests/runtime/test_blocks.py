@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tracemalloc
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from animatic.blocks import Clip
 from animatic.bundle import Bundle, SamplerSpec, StatePair
 from animatic.noise import NoiseStream
 from animatic.shot import Shot
@@ -156,6 +158,13 @@ def test_a_hundred_blocks_take_the_memory_of_one(causal: CausalModel) -> None:
         tracemalloc.stop()
     assert len(held) == 100
     assert held[-1] - held[9] < 90 * 100
+
+
+def test_a_clip_that_is_no_whole_number_of_blocks_is_a_bug() -> None:
+    plan = Shot("a red cube", frames=9).plan(context_bundle())
+    four = dataclasses.replace(plan, latent_shape=plan.latent_shape._replace(frames=4))
+    with pytest.raises(ValueError, match="4 latent frames are not a multiple of 3"):
+        Clip(context_bundle(), four, lambda _: None)
 
 
 def test_context_is_what_makes_a_clip_longer() -> None:

@@ -15,6 +15,8 @@ from animatic.engine.choice import Choice, choose
 from animatic.engine.cuda import Device
 from animatic.engine.lazy import LazyEngine
 from animatic.errors import BundleIntegrityError, EngineError
+from animatic.pipeline import Pipeline
+from animatic.shot import Shot
 from animatic.store import open_bundle, write_bundle
 from tests.runtime.tiny_roles import ALL, add_engines, add_graphs, write_costly_bundle
 
@@ -122,6 +124,19 @@ def test_what_is_wrong_with_it_is_said_then(folder: Path) -> None:
     path.write_bytes(right)  # and another try is made
     assert choice.engines["vae_decoder"].run(LATENTS)
     closed(choice)
+
+
+def test_a_prompt_that_came_before_needs_no_text_encoder(
+    folder: Path, opened: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    clips = []
+    for _ in range(2):
+        with Pipeline.open(folder) as pipeline:
+            clips.append(pipeline.clip(Shot("a red cube")))
+    assert opened.count("processor text_encoder float32") == 1
+    assert not any("vae_decoder" in line for line in opened)
+    np.testing.assert_array_equal(clips[0], clips[1])
 
 
 def test_a_text_encoder_that_is_cheap_is_opened_at_once(folder: Path, opened: list[str]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from animatic.engine.choice import choose
 from animatic.noise import NoiseStream
 from animatic.pipeline import Pipeline
-from animatic.shot import Shot
+from animatic.shot import MAX_GUIDANCE, Shot
 from animatic.sinks import read_record
 from animatic.store import open_bundle
 from animatic.tokenizer import BundleTokenizer
@@ -54,13 +54,14 @@ MADE: list[tuple[Sequence[str], tuple[int, int], dict[str, Any]]] = [
         {"steps": 2, "decoder": "vae_decoder"},
     ),
     (["--steps", "4", "--decoder", "tiny"], (64, 48), {}),
+    (["--decoder", "vae_decoder"], (64, 48), {"decoder": "vae_decoder"}),
     (["--guidance", "1"], (64, 48), {"guidance": 1.0}),
     (
-        ["--guidance", "2.5", "--negative", "dark"],
+        ["--guidance", "2.5", "--negative-prompt", "dark"],
         (64, 48),
         {"guidance": 2.5, "negative_prompt": "dark"},
     ),
-    (["--negative", ""], (64, 48), {"negative_prompt": ""}),
+    (["--negative-prompt", ""], (64, 48), {"negative_prompt": ""}),
 ]
 
 
@@ -109,7 +110,7 @@ REFUSED: list[tuple[Sequence[str], str, int]] = [
     (["--steps", "two"], "Invalid value for '--steps'", 2),
     (["--guidance", "0"], "choose a number from 1 (none) to 100, such as 4", 1),
     (["--guidance", "nan"], "choose a number from 1 (none) to 100, such as 4", 1),
-    (["--guidance", "1", "--negative", "dark"], "leave it out, or ask for guidance of 4", 1),
+    (["--guidance", "1", "--negative-prompt", "dark"], "leave it out, or ask for guidance of 4", 1),
     (["--decoder", "large"], "Invalid value for '--decoder'", 2),
 ]
 
@@ -128,8 +129,8 @@ def test_refusals(
     ("arguments", "sentence"),
     [
         (["--preview"], "This model has no tiers; leave the tier out."),
-        (["--guidance", "5"], "distilled to run without guidance; leave it out."),
-        (["--negative", "dark"], "nothing leads away from a negative prompt; leave it out."),
+        (["--guidance", "5"], "This model runs without guidance; leave it out."),
+        (["--negative-prompt", "dark"], "nothing leads away from a negative prompt; leave it out."),
         (["--steps", "4"], "in that many steps; choose 2, or leave the steps out."),
         (["--decoder", "tiny"], "This model has no tiny decoder; leave the decoder out."),
     ],
@@ -139,6 +140,12 @@ def test_a_model_that_has_no_such_choice(run: Run, arguments: Sequence[str], sen
     assert (result.code, result.out) == (1, "")
     assert result.err.startswith("animatic: ")
     assert sentence in result.err
+
+
+def test_the_help_of_guidance_has_its_range(run: Run) -> None:
+    text = " ".join(run("generate", "--help").out.split())
+    assert f"from 1, which is not at all and twice as fast, to {MAX_GUIDANCE}; without" in text
+    assert "--decoder [vae|tiny]" in text
 
 
 @pytest.mark.parametrize(

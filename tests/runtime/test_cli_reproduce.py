@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import av
 import msgspec
 import pytest
 
 from animatic.bundle import decode_bundle
+from animatic.errors import EngineError
 from animatic.sinks import read_record
 from animatic.store import write_bundle
 from tests.runtime.tiny_bundle import write_tiny_bundle
@@ -106,6 +107,25 @@ def test_reproduce_refuses_another_bundle(run: Run, tmp_path: Path) -> None:
     result = run("reproduce", "clip.mp4", "--bundle", str(other))
     assert (result.code, result.out) == (1, "")
     assert "name the one that made it with --bundle" in result.err
+
+
+@pytest.mark.parametrize("noted", [None, "gpu"])
+def test_reproduce_reads_the_text_where_it_was_read(
+    run: Run, monkeypatch: pytest.MonkeyPatch, noted: Literal["gpu"] | None
+) -> None:
+    run("generate", "A red lorry!", "--bundle", "BUNDLE", "-o", "clip.mp4")
+    made_from = read_record(Path("clip.mp4"))
+    changed = msgspec.structs.replace(made_from, backend="onnxruntime-cuda", text_device=noted)
+    remux("clip.mp4", "gpu.mp4", changed.to_json())
+    asked: list[tuple[object, object]] = []
+
+    def open_none(_bundle: object, **options: object) -> None:
+        asked.append((options["device"], options["text_device"]))
+        raise EngineError("There is no GPU here; find one.")
+
+    monkeypatch.setattr("animatic.pipeline.Pipeline.open", open_none)
+    assert run("reproduce", "gpu.mp4", "--bundle", "BUNDLE").err.endswith("find one.\n")
+    assert asked == [("onnxruntime-cuda", noted or "auto")]
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,20 @@ from animatic.bundle import (
     Conditioning,
     FileRef,
     LatentStats,
+    SamplerSpec,
     Schedule,
     Size,
     StatePair,
+    TensorSpec,
     Tier,
     decode_bundle,
     encode_bundle,
 )
 from animatic.errors import BundleSchemaError
+from animatic.schedules import NEARLY_ONE
 from tests.runtime.fake_model import (
     DENOISER,
+    LOOK_AHEAD,
     TEXT_ENCODER,
     VAE_DECODER,
     ZEROS,
@@ -32,6 +36,14 @@ from tests.runtime.fake_model import (
 )
 
 replace = msgspec.structs.replace
+
+
+def unipc(sigmas: tuple[float, ...]) -> SamplerSpec:
+    return SamplerSpec(kind="unipc", sigmas=sigmas)
+
+
+def latents_of(frames: int) -> tuple[TensorSpec, ...]:
+    return (tensor("latents", "float32", "batch", 2, frames, "rows", "columns"),)
 
 
 def contradictory() -> list[tuple[dict[str, Any], str]]:
@@ -63,6 +75,14 @@ def contradictory() -> list[tuple[dict[str, Any], str]]:
         ({"geometry": replace(geometry, sizes=(Size(width=0, height=8),))}, "pixels"),
         ({"geometry": replace(geometry, frame_counts=(8,))}, r"8 is not 1 \+ k \* 4"),
         ({"geometry": replace(geometry, frame_counts=(-3,))}, "a frame count is not between"),
+        (
+            {"geometry": replace(geometry, frame_counts=(9, 13))},
+            "a clip of 13 frames is longer than one block, 9, and without context",
+        ),
+        (
+            {"geometry": replace(geometry, frame_counts=(21, 13)), "conditioning": context},
+            "a clip of 13 frames is not 9 and some blocks of 12 more",
+        ),
         ({"geometry": replace(geometry, decoder_trim=0)}, "decoder_trim"),
         ({"geometry": replace(geometry, native_fps="0/1")}, "native_fps"),
         ({"latents": LatentStats(mean=(0.0,), std=(1.0, 1.0))}, "each of 2 channels"),
@@ -106,6 +126,36 @@ def contradictory() -> list[tuple[dict[str, Any], str]]:
         (
             {"sampler": replace(sampler, context_timestep=-1.0), "conditioning": context},
             "context timestep is not a finite",
+        ),
+        (
+            {"sampler": replace(sampler, context_timestep=0.0), "conditioning": context},
+            "the denoiser keeps no state to hold a block in",
+        ),
+        ({"sampler": unipc((0.9, 0.5))}, "of the sigmas of unipc the first, and it alone, must"),
+        ({"sampler": unipc((1.0, 0.999999, 0.5))}, "of the sigmas of unipc the first"),
+        (
+            {"sampler": replace(unipc((1.0, 0.5)), schedules=(Schedule(sigmas=(0.5,)),))},
+            "of the sigmas of unipc the first",
+        ),
+        (
+            {"graphs": (*graphs[:2], LOOK_AHEAD), "conditioning": context},
+            "the vae_decoder looks ahead, and the blocks",
+        ),
+        (
+            {
+                "graphs": (*graphs, replace(LOOK_AHEAD, role="tiny_decoder")),
+                "conditioning": context,
+            },
+            "the tiny_decoder looks ahead",
+        ),
+        (
+            {
+                "graphs": (
+                    *graphs,
+                    replace(VAE_DECODER, precision="fp16", inputs=latents_of(2), states=()),
+                )
+            },
+            r"the vae_decoder takes latents of the shape \['batch', 2, 2, .*neither 1 nor dynamic",
         ),
         ({"latents": replace(latents, decode_noise=1.5)}, "decode_noise is not a share"),
         ({"latents": replace(latents, decode_noise=float("nan"))}, "decode_noise is not a share"),
@@ -164,3 +214,9 @@ def test_contradictions_are_refused_at_both_doors(changes: dict[str, Any], probl
         encode_bundle(wrong)
     with pytest.raises(BundleSchemaError, match=r"; (export|reinstall|update)"):
         decode_bundle(msgspec.json.encode(wrong))
+
+
+@pytest.mark.parametrize("sigmas", [(1.0,), (1.0, 0.5), (NEARLY_ONE, 0.99, 0.5)])
+def test_levels_from_which_unipc_can_set_out(sigmas: tuple[float, ...]) -> None:
+    sound = fake_bundle(sampler=unipc(sigmas))
+    assert decode_bundle(encode_bundle(sound)) == sound

@@ -127,8 +127,8 @@ def test_a_prompt_that_is_its_own_negative(guided: Bundle, model: FakeModel) -> 
 def test_a_denoiser_with_a_state_is_not_guided(model: FakeModel) -> None:
     """Each of the two runs would move the state on."""
     graphs = (TEXT_ENCODER, COUNTING, VAE_DECODER)
-    with pytest.raises(BundleSchemaError, match=r"keeps a state, .* with a guidance of 1"):
+    with pytest.raises(BundleSchemaError, match=r"keeps a state, which the two runs of guidance"):
         model.pipeline(fake_bundle(sampler=GUIDED, graphs=graphs))
     distilled = fake_bundle(graphs=graphs)
-    with pytest.raises(ShotError, match="distilled to run without guidance; leave it out"):
+    with pytest.raises(ShotError, match="runs without guidance; leave it out"):
         model.pipeline(distilled).generate(replace_shot(guidance=3))

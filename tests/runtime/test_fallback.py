@@ -11,10 +11,11 @@ import pytest
 from animatic.cli import main
 from animatic.engine import choice as choice_module
 from animatic.engine.choice import Choice, choose
-from animatic.errors import DeviceLostError
+from animatic.errors import BundleSchemaError, DeviceLostError
 from animatic.pipeline import Pipeline
 from animatic.shot import Shot
 from animatic.sinks import read_record
+from animatic.store import open_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -48,6 +49,13 @@ class Card:
     def close(self) -> None:
         self.closed = True
         self._engine.close()
+
+
+class Closing(Card):
+    """An engine that never fails, and tells whether it was closed."""
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(engine, 1000)
 
 
 @pytest.fixture
@@ -88,13 +96,50 @@ def test_the_processor_goes_on_where_the_card_stopped(
         assert [frame.index for frame in frames] == list(range(len(wanted)))
         np.testing.assert_array_equal(np.stack([frame.pixels for frame in frames]), wanted)
         # Two latent frames came from the card: one frame, and the temporal factor more.
-        first = next(n for n, frame in enumerate(frames) if frame.preview)
+        first = next(n for n, frame in enumerate(frames) if frame.fallback)
         assert 0 < first < len(frames)
-        assert all(frame.preview for frame in frames[first:])
+        assert all(frame.fallback for frame in frames[first:])
         assert cards[0].closed
         assert pipeline.choice is not None
         assert pipeline.choice.is_fallback
         assert pipeline.record(SHOT).backend == "onnxruntime"
+
+
+def test_what_stands_in_reads_the_text_where_it_is_usual(
+    tiny_bundle: Path, cards: list[Card]
+) -> None:
+    with Pipeline.open(tiny_bundle, fallback=True, text_device="cpu") as pipeline:
+        assert pipeline.record(SHOT).text_device == "cpu"  # the rest is on the card
+        pipeline.clip(SHOT)
+        assert cards[0].closed
+        assert pipeline.record(SHOT).text_device is None
+
+
+@pytest.mark.parametrize("fault", ["card", "spare"])
+def test_a_stand_in_that_cannot_go_on_is_closed(
+    tiny_bundle: Path, cards: list[Card], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """Whether the lost card cannot be let go, or what stands in is not to be driven."""
+    spares: list[Closing] = []
+
+    def spare() -> Choice:
+        found = choose(open_bundle(tiny_bundle), "cpu")
+        engines = {role: Closing(engine) for role, engine in found.engines.items()}
+        spares.extend(engines.values())
+        if fault == "spare":
+            del engines["denoiser"]
+        return replace(found, engines=engines)
+
+    with Pipeline.open(tiny_bundle, fallback=True) as pipeline:
+        pipeline._spare = spare
+        if fault == "card":
+            monkeypatch.setattr(cards[0], "close", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError if fault == "card" else BundleSchemaError):
+            pipeline.clip(SHOT)
+        monkeypatch.undo()
+    assert [engine.spec.role for engine in spares if not engine.closed] == (
+        [] if fault == "card" else ["denoiser"]
+    )
 
 
 @pytest.mark.usefixtures("cards")

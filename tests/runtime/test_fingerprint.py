@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from animatic.bundle import AxisRange, EngineEntry, FileRef
-from animatic.fingerprint import engine_fingerprint, fresh
+from animatic.fingerprint import engine_fingerprint, fresh, graph_digest
 from tests.runtime.fake_model import DENOISER, ZEROS
 
 replace = msgspec.structs.replace
@@ -70,3 +70,20 @@ def test_whatever_goes_into_a_build_changes_it(changes: dict[str, Any]) -> None:
 )
 def test_another_graph_or_other_weights_make_it_stale(changes: dict[str, Any]) -> None:
     assert not fresh(entry(), replace(GRAPH, **changes))
+
+
+def test_the_digest_of_a_graph_is_of_all_its_files() -> None:
+    two = (FileRef(file="a.data", sha256="1" * 64), FileRef(file="b.data", sha256="2" * 64))
+    swapped = (replace(two[0], sha256="2" * 64), replace(two[1], sha256="1" * 64))
+    different = [
+        DENOISER,
+        GRAPH,
+        replace(GRAPH, sha256="1" * 64),
+        replace(GRAPH, external_data=(FileRef(file="w.data", sha256="2" * 64),)),
+        replace(GRAPH, external_data=two),
+        replace(GRAPH, external_data=swapped),
+    ]
+    assert len({graph_digest(graph) for graph in different}) == len(different)
+    same = [replace(GRAPH, external_data=two), replace(GRAPH, external_data=two[::-1])]
+    same += [replace(same[0], file="moved.onnx", made_from="x", architecture="{}")]
+    assert len({graph_digest(graph) for graph in same}) == 1

@@ -36,12 +36,28 @@ def test_seconds(bundle: Bundle, seconds: float, fps: Fraction | None, frames: i
     assert Shot("x", seconds=seconds, fps=fps).plan(bundle).frames == frames
 
 
-def test_more_than_one_block_needs_context() -> None:
-    geometry = replace(fake_bundle().geometry, frame_counts=(9, 13, 21, 5))
-    closed = fake_bundle(geometry=geometry)
-    with pytest.raises(ShotError, match=r"that many frames; choose 9 or 5\."):
-        Shot("x", frames=21).plan(closed)
+@pytest.mark.parametrize(
+    "seconds",
+    [np.float32(1), np.float64(1), np.int64(1), np.uint8(1), Fraction(1), Fraction(9, 8)],
+)
+def test_seconds_are_any_real_number(bundle: Bundle, seconds: Any) -> None:
+    assert Shot("x", seconds=seconds).plan(bundle).frames == 9
 
+
+@pytest.mark.parametrize(
+    "seconds",
+    [True, np.True_, np.float32("nan"), np.float64("inf"), 1j, np.array([1.0]), np.array(1.0), "1"],
+)
+def test_other_seconds(bundle: Bundle, seconds: Any) -> None:
+    with pytest.raises(ShotError, match="length in seconds cannot be used; choose a number"):
+        Shot("x", seconds=seconds).plan(bundle)
+
+
+def test_more_than_one_block_needs_context() -> None:
+    with pytest.raises(ShotError, match=r"that many frames; choose 9 or 5\."):
+        Shot("x", frames=21).plan(fake_bundle())
+
+    geometry = replace(fake_bundle().geometry, frame_counts=(9, 21, 5))
     joining = fake_bundle(geometry=geometry, conditioning=CONTEXT)
     assert Shot("x", frames=21).plan(joining).latent_shape.frames == 6
     # 13 frames are 4 latent frames: one block and a third.
@@ -75,8 +91,10 @@ def test_no_other_number_of_frames(joining: Bundle, frames: Any) -> None:
 @pytest.mark.parametrize(
     ("seconds", "frames"),
     [
-        (0.1, 9),
-        (0.625, 5),  # listed, and exactly that
+        (0.1, 5),  # 0.8 frames are nearer to 5, which is listed, than to a block of 9
+        (0.625, 5),
+        (0.874, 5),
+        (0.875, 9),  # 7 frames lie as near to 5 as to 9
         (1.8, 9),
         (1.9, 21),  # 15.2 frames are nearer to 21 than to 9
         (1.875, 21),  # 15 lie as near to both
@@ -89,15 +107,21 @@ def test_seconds_are_whole_blocks(joining: Bundle, seconds: float, frames: int) 
     assert Shot("x", seconds=seconds).plan(joining).frames == frames
 
 
-def test_only_whole_blocks_are_left(joining: Bundle) -> None:
-    geometry = replace(joining.geometry, frame_counts=(13,))
+def test_the_nearest_of_blocks_and_what_is_listed(joining: Bundle) -> None:
+    """By trying every length there is."""
+    geometry = replace(joining.geometry, frame_counts=(9, 5, 1))
     bundle = replace(joining, geometry=geometry)
-    assert Shot("x").plan(bundle).frames == 9
-    with pytest.raises(ShotError, match="choose 9, or 9 plus any number of blocks of 12"):
-        Shot("x", frames=13).plan(bundle)
+    lengths = [1, 5, *range(9, 80, 12)]
+    for wanted in range(1, 60):
+        nearest = min(abs(n - wanted) for n in lengths)
+        frames = Shot("x", seconds=Fraction(wanted, 8)).plan(bundle).frames
+        assert frames == max(n for n in lengths if abs(n - wanted) == nearest)
 
 
-def test_no_length_at_all() -> None:
-    geometry = replace(fake_bundle().geometry, frame_counts=(21,))
-    with pytest.raises(ShotError, match="export it again with a shorter frame count"):
-        Shot("x").plan(fake_bundle(geometry=geometry))
+@pytest.mark.parametrize(
+    "frames",
+    [True, 9.0, np.float64(9), Fraction(9), "9", np.array([9, 5]), np.array([9]), np.True_],
+)
+def test_frames_are_a_whole_number(bundle: Bundle, frames: Any) -> None:
+    with pytest.raises(ShotError, match="that many frames; choose 9 or 5"):
+        Shot("x", frames=frames).plan(bundle)

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from animatic import __version__
-from animatic.bundle import Bundle, Conditioning, Role, StatePair
+from animatic.bundle import Bundle, Conditioning, FileRef, LatentStats, Role, StatePair
+from animatic.engine import FakeEngine
+from animatic.engine.choice import Choice
 from animatic.errors import BundleSchemaError, EngineError, ShotError
 from animatic.pipeline import Pipeline, Progress
 from animatic.shot import Shot
@@ -29,6 +31,7 @@ from tests.runtime.fake_model import (
 )
 
 if TYPE_CHECKING:
+    from animatic.engine.choice import TextDevice
     from animatic.engine.protocol import Tensors
 
 replace = msgspec.structs.replace
@@ -204,6 +207,46 @@ def test_record(pipeline: Pipeline) -> None:
     np.testing.assert_array_equal(pipeline.clip(record.shot()), pipeline.clip(SHOT))
 
 
+def test_a_record_tells_weights_apart_that_lie_beside_a_graph(model: FakeModel) -> None:
+    """The file of the graph itself is the same for every checkpoint."""
+    plain = model.pipeline()
+    opened, bundle = plain.bundle, plain.bundle.bundle
+    hashes = []
+    for digest in ("1" * 64, "2" * 64):
+        weights = (FileRef(file="denoiser.data", sha256=digest),)
+        typed = replace(DENOISER, precision="fp16", external_data=weights)
+        engines = {**model.engines(bundle), "denoiser": FakeEngine(typed, model.denoiser)}
+        record = Pipeline(opened, WordTokenizer(), engines).record(SHOT)
+        assert record.precision == "fp16"
+        hashes.append(record.graphs_sha256)
+    assert plain.record(SHOT).graphs_sha256 == ""
+    assert len({*hashes, ""}) == 3
+
+
+@pytest.mark.parametrize(
+    ("costly", "backend", "asked", "noted"),
+    [
+        (True, "tensorrt", "auto", None),
+        (True, "tensorrt", "cpu", None),
+        (True, "tensorrt", "gpu", "gpu"),
+        (True, "onnxruntime", "cpu", None),
+        (False, "tensorrt", "auto", None),
+        (False, "tensorrt", "cpu", "cpu"),
+        (False, "tensorrt", "gpu", None),
+        (False, "onnxruntime", "cpu", None),
+    ],
+)
+def test_a_record_says_where_the_text_was_read_if_not_as_usual(
+    model: FakeModel, *, costly: bool, backend: str, asked: TextDevice, noted: str | None
+) -> None:
+    bundle = fake_bundle(text=replace(fake_bundle().text, costly=costly))
+    engines = model.engines(bundle)
+    choice = Choice(engines, backend, "As a test wants it.", is_fallback=False)
+    opened = model.pipeline(bundle).bundle
+    pipeline = Pipeline(opened, WordTokenizer(), engines, choice=choice, text_device=asked)
+    assert pipeline.record(SHOT).text_device == noted
+
+
 def test_closed(model: FakeModel) -> None:
     with model.pipeline() as pipeline:
         frames = pipeline.generate(SHOT)
@@ -213,16 +256,6 @@ def test_closed(model: FakeModel) -> None:
         list(frames)
     with pytest.raises(EngineError, match="The pipeline is closed; open it again"):
         pipeline.generate(SHOT)
-
-
-def test_text_mask_is_fed_where_the_graph_declares_it(model: FakeModel) -> None:
-    masked = replace(
-        DENOISER, inputs=(*DENOISER.inputs, tensor("text_mask", "int64", "batch", "tokens"))
-    )
-    pipeline = model.pipeline(fake_bundle(graphs=(TEXT_ENCODER, masked, VAE_DECODER)))
-    pipeline.clip(SHOT)
-    assert len(model.masks) == 4
-    np.testing.assert_array_equal(model.masks[0], [[1, 1, 1]])
 
 
 def test_several_blocks(model: FakeModel) -> None:
@@ -256,6 +289,55 @@ def test_a_graph_of_another_kind(model: FakeModel) -> None:
     other = replace(DENOISER, outputs=(replace(DENOISER.outputs[0], name="noise"),))
     with pytest.raises(BundleSchemaError, match=r"denoiser graph .* no tensor velocity; export"):
         model.pipeline(fake_bundle(graphs=(TEXT_ENCODER, other, VAE_DECODER)))
+
+
+def test_a_graph_that_wants_what_nobody_gives(model: FakeModel) -> None:
+    wanting = replace(DENOISER, inputs=(*DENOISER.inputs, tensor("pose", "float32", "batch")))
+    with pytest.raises(
+        BundleSchemaError,
+        match=r"denoiser graph .* takes the tensor pose, which nothing here gives; export",
+    ):
+        model.pipeline(fake_bundle(graphs=(TEXT_ENCODER, wanting, VAE_DECODER)))
+
+
+def test_a_bundle_that_contradicts_itself_is_not_played_by_fakes(model: FakeModel) -> None:
+    with pytest.raises(BundleSchemaError, match="contradicts itself"):
+        model.pipeline(fake_bundle(latents=LatentStats(mean=MEAN, std=(0.0, 1.0))))
+
+
+@pytest.mark.parametrize("role", ["text_encoder", "vae_decoder"])
+def test_whatever_a_reset_does_the_rest_is_reset_too(
+    model: FakeModel, monkeypatch: pytest.MonkeyPatch, role: Role
+) -> None:
+    bundle = fake_bundle()
+    opened, engines = model.pipeline(bundle).bundle, model.engines(bundle)
+    pipeline = Pipeline(opened, WordTokenizer(), engines)
+    clip = pipeline.clip(SHOT)
+    with monkeypatch.context() as patch:
+        done: list[str] = []
+        for name, engine in engines.items():
+            patch.setattr(engine, "reset", lambda name=name: done.append(name))
+        patch.setattr(engines[role], "reset", lambda: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            pipeline.clip(SHOT)
+        assert {*done, role} == set(engines)
+    engines["vae_decoder"].reset()
+    np.testing.assert_array_equal(pipeline.clip(SHOT), clip)  # it is not busy for ever
+
+
+def test_whatever_a_close_does_the_rest_is_closed_too(
+    model: FakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = fake_bundle()
+    opened, engines = model.pipeline(bundle).bundle, model.engines(bundle)
+    pipeline = Pipeline(opened, WordTokenizer(), engines)
+    closed: list[str] = []
+    for name, engine in engines.items():
+        monkeypatch.setattr(engine, "close", lambda name=name: closed.append(name))
+    monkeypatch.setattr(engines["denoiser"], "close", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        pipeline.close()
+    assert sorted(closed) == ["text_encoder", "vae_decoder"]
 
 
 def broken_decoder(bundle: Bundle, model: FakeModel, kind: str) -> Pipeline:

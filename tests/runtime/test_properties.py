@@ -7,6 +7,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -55,8 +56,11 @@ rates = st.builds(Fraction, st.integers(1, 1_000_000), st.integers(1, 1_000_000)
 
 
 @st.composite
-def geometries(draw: Draw) -> Geometry:
-    spatial, temporal = draw(small), draw(small)
+def geometries(draw: Draw, *, context: bool) -> Geometry:
+    spatial, temporal, block = draw(small), draw(small), draw(st.integers(1, 21))
+    latents = st.integers(1, block)
+    if context:
+        latents |= st.integers(1, 4).map(lambda n: n * block)
     sizes = st.builds(
         Size,
         width=small.map(lambda n: n * spatial),
@@ -68,9 +72,9 @@ def geometries(draw: Draw) -> Geometry:
         latent_channels=draw(st.integers(1, 4)),
         sizes=tuple(draw(st.lists(sizes, min_size=1, max_size=4))),
         frame_counts=tuple(
-            1 + k * temporal for k in draw(st.lists(st.integers(0, 40), min_size=1, max_size=4))
+            1 + (n - 1) * temporal for n in draw(st.lists(latents, min_size=1, max_size=4))
         ),
-        block_latent_frames=draw(st.integers(1, 21)),
+        block_latent_frames=block,
         native_fps=format_rate(draw(rates)),
         decoder_trim=temporal - 1,
     )
@@ -120,30 +124,33 @@ def engines_of(draw: Draw, drawn: tuple[GraphSpec, ...]) -> EngineEntry:
 
 
 @st.composite
-def schedules(draw: Draw, steps: int) -> Schedule:
-    sigmas = st.lists(st.floats(0.001, 1), min_size=steps, max_size=steps, unique=True)
+def schedules(draw: Draw, steps: int, kind: str) -> Schedule:
+    most = 0.999 if kind == "unipc" else 1
+    sigmas = st.lists(st.floats(0.001, most), min_size=steps, max_size=steps, unique=True)
     timesteps = st.lists(st.floats(0, 1000), min_size=steps, max_size=steps)
+    levels = sorted(draw(sigmas), reverse=True)
     return Schedule(
-        sigmas=tuple(sorted(draw(sigmas), reverse=True)),
+        sigmas=(1.0, *levels[1:]) if kind == "unipc" else tuple(levels),
         timesteps=draw(st.just(()) | timesteps.map(tuple)),
     )
 
 
 @st.composite
-def samplers(draw: Draw, *, context: bool) -> SamplerSpec:
+def samplers(draw: Draw, *, handed_on: bool) -> SamplerSpec:
+    kind = draw(st.sampled_from(["euler", "renoise", "unipc"]))
     usual, *others = (
-        draw(schedules(steps))
+        draw(schedules(steps, kind))
         for steps in draw(st.lists(st.integers(1, 8), min_size=1, max_size=3, unique=True))
     )
     return SamplerSpec(
-        kind=draw(st.sampled_from(["euler", "renoise", "unipc"])),
+        kind=kind,
         sigmas=usual.sigmas,
         timestep_scale=draw(positive),
         timesteps=usual.timesteps,
         schedules=tuple(others),
         guidance=draw(st.just(1.0) | st.floats(1, 20)),
         negative_prompt=draw(text),
-        context_timestep=draw(st.none() | st.floats(0, 1000)) if context else None,
+        context_timestep=draw(st.none() | st.floats(0, 1000)) if handed_on else None,
     )
 
 
@@ -167,15 +174,15 @@ def tiers_of(
 
 @st.composite
 def bundles(draw: Draw) -> Bundle:
-    geometry = draw(geometries())
+    context = draw(st.booleans())
+    geometry = draw(geometries(context=context))
     channels = geometry.latent_channels
     kinds = st.lists(graphs, max_size=3, unique_by=lambda graph: (graph.role, graph.precision))
     drawn = tuple(draw(kinds))
     roles = {graph.role for graph in drawn}
     if "tiny_decoder" in roles and "vae_decoder" not in roles:
         drawn = tuple(graph for graph in drawn if graph.role != "tiny_decoder")
-    context = draw(st.booleans())
-    sampler = draw(samplers(context=context))
+    sampler = draw(samplers(handed_on=context and "denoiser" not in roles))  # which has no state
     tokens = draw(small)
     return Bundle(
         schema_version=draw(st.sampled_from(sorted(READABLE))),
@@ -264,7 +271,10 @@ def test_a_damaged_value_is_a_schema_error_or_nothing(data: st.DataObject, value
     assert decode_bundle(encode_bundle(bundle)) == bundle
 
 
-anything = st.none() | st.integers() | st.floats() | st.fractions() | st.text(max_size=3)
+arrays: st.SearchStrategy[Any] = st.sampled_from(
+    [np.array([9, 5]), np.array(9), np.array(["preview", "final"]), np.array([]), np.ones((2, 2))]
+)
+anything = st.none() | st.integers() | st.floats() | st.fractions() | st.text(max_size=3) | arrays
 shots = st.builds(
     Shot,
     prompt=st.text(max_size=30) | st.text(st.characters(exclude_categories=()), max_size=5),
@@ -323,7 +333,7 @@ def test_a_shot_plans_exactly_or_raises_a_shot_error(
     block = geometry.block_latent_frames
     assert latent.frames <= block or (bundle.conditioning.context and latent.frames % block == 0)
     if shot.seconds is not None:
-        off_by = abs(shot.seconds * plan.fps - plan.frames)
+        off_by = abs(Fraction(shot.seconds) * plan.fps - plan.frames)
         step = geometry.temporal_factor * (block if bundle.conditioning.context else 1)
         assert off_by <= step / 2 + 1e-6 or latent.frames <= block
     record = GenerationRecord.of(plan, bundle, bundle_sha256=ZEROS, animatic_version="0")

@@ -29,6 +29,13 @@ def test_record_gives_the_shot_back() -> None:
     assert str(shot.fps) == "24000/1001"
 
 
+def test_where_the_text_was_read_is_noted_only_where_it_is_not_usual() -> None:
+    assert "text_device" not in RECORD.to_json()
+    noted = replace(RECORD, text_device="gpu")
+    assert '"text_device":"gpu"' in noted.to_json()
+    assert GenerationRecord.from_json(noted.to_json()) == noted
+
+
 @pytest.mark.parametrize("name", HOLDERS)
 def test_every_container_gives_it_back(tmp_path: Path, name: str) -> None:
     write(tmp_path / name)

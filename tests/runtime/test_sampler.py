@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import pytest
 
-from animatic import sampler
+from animatic import schedules
 from animatic.bundle import SamplerSpec, Schedule
 from animatic.errors import ShotError
-from animatic.sampler import Sampler, flow_schedule, shift
+from animatic.sampler import Sampler
+from animatic.schedules import flow_schedule, shift
 from tests.runtime.steps import never
 
 if TYPE_CHECKING:
@@ -22,24 +23,24 @@ if TYPE_CHECKING:
 Kind = Literal["euler", "renoise", "unipc"]
 
 TABLES: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
-    "Self-Forcing": (sampler.SELF_FORCING, (1.0, 0.9375, 0.8333333, 0.625)),
-    "FastWan": (sampler.FASTWAN, (1.0, 0.7567568, 0.5217391)),
-    "rCM": (sampler.RCM, (0.9876543, 0.9337811, 0.8528954, 0.6089790)),
-    "LightX2V": (sampler.LIGHTX2V, (1.0, 0.9375, 0.8333333, 0.625)),
+    "Self-Forcing": (schedules.SELF_FORCING, (1.0, 0.9375, 0.8333333, 0.625)),
+    "FastWan": (schedules.FASTWAN, (1.0, 0.7567568, 0.5217391)),
+    "rCM": (schedules.RCM, (0.9876543, 0.9337811, 0.8528954, 0.6089790)),
+    "LightX2V": (schedules.LIGHTX2V, (1.0, 0.9375, 0.8333333, 0.625)),
     "LTX pass 1": (
-        sampler.LTX_PASS_1,
+        schedules.LTX_PASS_1,
         (1.0, 0.9937, 0.9875, 0.9812, 0.975, 0.9094, 0.725),
     ),
-    "LTX pass 2": (sampler.LTX_PASS_2, (0.9094, 0.725, 0.4219)),
+    "LTX pass 2": (schedules.LTX_PASS_2, (0.9094, 0.725, 0.4219)),
     "LTX-2": (
-        sampler.LTX2,
+        schedules.LTX2,
         (1.0, 0.99375, 0.9875, 0.98125, 0.975, 0.909375, 0.725, 0.421875),
     ),
     "Wan base, 4 steps": (
         flow_schedule(4, 3.0).sigmas,
         (0.999999, 0.9001200, 0.7503748, 0.5009990),
     ),
-    "LTX-2 stage 2": (sampler.LTX2_STAGE_2, (0.909375, 0.725, 0.421875)),
+    "LTX-2 stage 2": (schedules.LTX2_STAGE_2, (0.909375, 0.725, 0.421875)),
 }
 
 
@@ -57,9 +58,9 @@ def test_schedule(family: str) -> None:
 @pytest.mark.parametrize(
     ("sigmas", "timesteps"),
     [
-        (sampler.SELF_FORCING, (1000.0, 937.5, 833.333333, 625.0)),
-        (sampler.FASTWAN, (1000.0, 756.756757, 521.739130)),
-        (sampler.RCM, (987.654321, 933.781061, 852.895395, 608.979049)),
+        (schedules.SELF_FORCING, (1000.0, 937.5, 833.333333, 625.0)),
+        (schedules.FASTWAN, (1000.0, 756.756757, 521.739130)),
+        (schedules.RCM, (987.654321, 933.781061, 852.895395, 608.979049)),
     ],
 )
 def test_timesteps(sigmas: tuple[float, ...], timesteps: tuple[float, ...]) -> None:
@@ -71,7 +72,9 @@ def test_timesteps(sigmas: tuple[float, ...], timesteps: tuple[float, ...]) -> N
 
 def test_timesteps_that_a_reference_rounds() -> None:
     """FastWan's gives the model whole numbers, and goes on with the levels nearest to them."""
-    spec = SamplerSpec(kind="renoise", sigmas=sampler.FASTWAN, timesteps=sampler.FASTWAN_TIMESTEPS)
+    spec = SamplerSpec(
+        kind="renoise", sigmas=schedules.FASTWAN, timesteps=schedules.FASTWAN_TIMESTEPS
+    )
     steps = Sampler(spec)
     assert [steps.timestep(step) for step in range(3)] == [1000, 757, 522]
     assert steps.sigmas[1] == pytest.approx(0.7567568, rel=0, abs=1e-6)
@@ -91,7 +94,7 @@ def test_other_numbers_of_steps() -> None:
     with pytest.raises(ShotError, match="in that many steps; choose 1, 2 or 3"):
         Sampler(spec, 4)
     with pytest.raises(ShotError, match="choose 4, or leave the steps out"):
-        Sampler(SamplerSpec(kind="renoise", sigmas=sampler.SELF_FORCING), 5)
+        Sampler(SamplerSpec(kind="renoise", sigmas=schedules.SELF_FORCING), 5)
 
 
 def test_timestep_scale() -> None:
@@ -138,7 +141,7 @@ def test_start_is_noise_at_the_first_level() -> None:
     noise = array(1.0, -0.5)
     plain = Sampler(SamplerSpec(kind="euler", sigmas=(1.0, 0.5)))
     np.testing.assert_array_equal(plain.start(noise), noise)
-    rcm = Sampler(SamplerSpec(kind="renoise", sigmas=sampler.RCM))
+    rcm = Sampler(SamplerSpec(kind="renoise", sigmas=schedules.RCM))
     np.testing.assert_allclose(rcm.start(noise), (0.9876543, -0.4938272), rtol=0, atol=1e-6)
 
 
@@ -164,7 +167,7 @@ def test_renoise_keeps_the_marginal_of_each_level() -> None:
     """With x0 known, what stands between two steps is (1 - σ) x0 + σ ε."""
     generator = np.random.default_rng(1)
     x0 = np.full(200_000, 3.0, dtype=np.float32)
-    steps = Sampler(SamplerSpec(kind="renoise", sigmas=sampler.SELF_FORCING))
+    steps = Sampler(SamplerSpec(kind="renoise", sigmas=schedules.SELF_FORCING))
     noise = generator.standard_normal(x0.shape, dtype=np.float32)
     x = steps.begin().step(
         noise, noise - x0, lambda: generator.standard_normal(x0.shape, dtype=np.float32)
@@ -185,5 +188,5 @@ def test_inputs_are_left_alone(kind: Kind) -> None:
 
 def test_rcm_angles() -> None:
     angles = (math.atan(80), 1.5, 1.4, 1.0)
-    for angle, sigma in zip(angles, sampler.RCM, strict=True):
+    for angle, sigma in zip(angles, schedules.RCM, strict=True):
         assert sigma / (1 - sigma) == pytest.approx(math.tan(angle), rel=1e-9)

@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from animatic.bundle import Bundle, SamplerSpec, Schedule, Tier
+from animatic.bundle import DECODER_ROLES, Bundle, DecoderRole, SamplerSpec, Schedule, Tier
 from animatic.errors import OutputError, ShotError
 from animatic.geometry import LatentShape
 from animatic.record import GenerationRecord
@@ -217,12 +217,28 @@ def test_guidance(guided: Bundle, guidance: Any) -> None:
     assert plan.negative_prompt == ("" if guidance == 1 else "blurred")
 
 
-def test_nothing_in_particular_may_be_led_away_from(guided: Bundle) -> None:
-    assert Shot("x", negative_prompt="").plan(guided).negative_prompt == ""
-    assert Shot("x", negative_prompt="", guidance=1).plan(guided).negative_prompt == ""
+@pytest.mark.parametrize("blank", ["", "  ", "\u200b", "\u3000\ufeff"])
+def test_nothing_in_particular_may_be_led_away_from(guided: Bundle, blank: str) -> None:
+    assert Shot("x", negative_prompt=blank).plan(guided).negative_prompt == ""
+    assert Shot("x", negative_prompt=blank, guidance=1).plan(guided).negative_prompt == ""
 
 
-UNGUIDED = "distilled to run without guidance; leave it out"
+@pytest.mark.parametrize("role", DECODER_ROLES)
+def test_a_decoder_may_be_called_as_on_the_command_line(guided: Bundle, role: DecoderRole) -> None:
+    short = role.removesuffix("_decoder")
+    names: list[Any] = [role, short, np.str_(short)]
+    for name in names:
+        assert Shot("x", decoder=name).plan(guided).decoder == role
+
+
+def test_text_of_numpy_is_text(guided: Bundle) -> None:
+    prompt, negative = np.str_("a cube"), np.str_("dark")
+    plan = Shot(prompt, negative_prompt=negative, tier=np.str_("final")).plan(guided)
+    assert (plan.prompt, plan.negative_prompt) == ("a cube", "dark")
+    assert {type(plan.prompt), type(plan.negative_prompt)} == {str}
+
+
+UNGUIDED = "This model runs without guidance; leave it out"
 CHOICES_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"tier": "draft"}, "no such tier; choose preview or final"),
     ({"tier": ""}, "no such tier; choose preview or final"),
@@ -247,8 +263,11 @@ CHOICES_REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"negative_prompt": "a\nb"}, r"negative prompt holds a control .* \(U\+000A\) at place 2"),
     ({"negative_prompt": 7}, "negative prompt must be text .* what is not to be seen"),
     ({"negative_prompt": "x" * 2001}, "negative prompt has 2,001 characters; shorten it"),
-    ({"decoder": "vae"}, "no such decoder; choose vae_decoder or tiny_decoder"),
-    ({"decoder": 7}, "no such decoder; choose vae_decoder or tiny_decoder"),
+    ({"decoder": "vae_encoder"}, "no such decoder; choose vae or tiny"),
+    ({"decoder": 7}, "no such decoder; choose vae or tiny"),
+    ({"decoder": np.array(["vae", "tiny"])}, "no such decoder; choose vae or tiny"),
+    ({"decoder": ["vae"]}, "no such decoder; choose vae or tiny"),
+    ({"tier": np.array(["preview", "final"])}, "no such tier; choose preview or final"),
 ]
 
 

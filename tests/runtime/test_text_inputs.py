@@ -13,12 +13,10 @@ from animatic.pipeline import Pipeline
 from animatic.shot import Shot
 from animatic.store import open_bundle, write_bundle
 from tests.runtime.fake_model import (
-    DENOISER,
     TEXT_ENCODER,
-    VAE_DECODER,
     FakeModel,
+    WordTokenizer,
     fake_bundle,
-    tensor,
 )
 from tests.runtime.tiny_bundle import write_tiny_bundle
 
@@ -32,14 +30,10 @@ if TYPE_CHECKING:
 
 replace = msgspec.structs.replace
 SHOT = Shot("a red cube", seed=3)
-MASKED = replace(
-    DENOISER, inputs=(*DENOISER.inputs, tensor("text_mask", "int64", "batch", "tokens"))
-)
 
 
-def padded_bundle(length: int, denoiser: GraphSpec = DENOISER) -> Bundle:
-    text = replace(fake_bundle().text, states_length=length)
-    return fake_bundle(text=text, graphs=(TEXT_ENCODER, denoiser, VAE_DECODER))
+def padded_bundle(length: int) -> Bundle:
+    return fake_bundle(text=replace(fake_bundle().text, max_tokens=2, states_length=length))
 
 
 def test_states_are_padded_with_zeros(model: FakeModel) -> None:
@@ -49,11 +43,6 @@ def test_states_are_padded_with_zeros(model: FakeModel) -> None:
     assert states.dtype == np.float32
     assert (states[:, :3] > 0).all()
     assert (states[:, 3:] == 0).all()
-
-
-def test_a_mask_is_padded_with_them(model: FakeModel) -> None:
-    model.pipeline(padded_bundle(5, MASKED)).clip(SHOT)
-    np.testing.assert_array_equal(model.masks[0], [[1, 1, 1, 0, 0]])
 
 
 def test_states_that_fit_are_left_alone(model: FakeModel) -> None:
@@ -108,18 +97,46 @@ def test_a_costly_encoder_runs_once_for_a_prompt(model: FakeModel, cache: Cache)
 
 def test_what_is_kept_is_not_yet_padded(model: FakeModel, cache: Cache) -> None:
     text = replace(fake_bundle().text, costly=True, states_length=8)
-    bundle = fake_bundle(text=text, graphs=(TEXT_ENCODER, MASKED, VAE_DECODER))
+    bundle = fake_bundle(text=text)
     model.pipeline(bundle).clip(SHOT)
     again = FakeModel()
     again.pipeline(bundle).clip(SHOT)
     assert cache.kept[SHOT.prompt].shape == (1, 3, 384)
     np.testing.assert_array_equal(again.texts[0], model.texts[0])
-    np.testing.assert_array_equal(again.masks[0], [[1, 1, 1, 0, 0, 0, 0, 0]])
 
 
 def test_a_cheap_encoder_keeps_nothing_on_disk(model: FakeModel, cache: Cache) -> None:
     model.pipeline().clip(SHOT)
     assert cache.made_for == []
+
+
+def test_what_a_gpu_gave_is_neither_kept_nor_mixed_with_what_is(
+    model: FakeModel, cache: Cache
+) -> None:
+    """A clip is to come out the same whatever was played before it, and wherever."""
+    bundle = costly_bundle()
+    opened, engines = model.pipeline(bundle).bundle, model.engines(bundle)
+    pipeline = Pipeline(opened, WordTokenizer(), engines, text_device="gpu")
+    pipeline.clip(SHOT)
+    assert cache.kept == {}
+    cache.kept[SHOT.prompt] = np.zeros((1, 3, 384), dtype=np.float32)
+    Pipeline(opened, WordTokenizer(), engines, text_device="gpu").clip(SHOT)
+    assert model.calls.count("text_encoder") == 2
+    Pipeline(opened, WordTokenizer(), engines, text_device="cpu").clip(SHOT)
+    assert model.calls.count("text_encoder") == 2
+
+
+def test_a_prompt_is_called_what_it_is(model: FakeModel) -> None:
+    """By the tokenizer, which warns of one that is too long."""
+    sampler = replace(fake_bundle().sampler, guidance=3.0)
+    bundle = fake_bundle(sampler=sampler)
+    tokenizer = WordTokenizer()
+    pipeline = Pipeline(model.pipeline(bundle).bundle, tokenizer, model.engines(bundle))
+    pipeline.clip(Shot("a cube", negative_prompt="a ball"))
+    assert sorted(tokenizer.names) == ["negative prompt", "prompt"]
+    tokenizer.names.clear()
+    pipeline.clip(Shot("a cone", negative_prompt="a cone"))
+    assert tokenizer.names == ["prompt"]
 
 
 def test_a_prompt_of_before_needs_no_text_encoder(

@@ -60,7 +60,20 @@ def test_a_long_prompt_is_cut_and_logged(path: Path, caplog: pytest.LogCaptureFi
         assert tokenizer.encode("a red cube turns").input_ids.tolist() == [[1, 3, 4, 5, 6, 2]]
         assert not caplog.records
         assert tokenizer.encode("a red cube turns a").input_ids.tolist() == [[1, 3, 4, 5, 6, 2]]
-    assert "sees the first 6 tokens" in caplog.text
+        assert "the prompt is longer than the model reads; it sees the first 6 t" in caplog.text
+        tokenizer.encode("a red cube turns a", "negative prompt")
+        assert "the negative prompt is longer than the model reads" in caplog.text
+
+
+@pytest.mark.parametrize(("pad_to_max", "length"), [(False, 1), (True, 6)])
+def test_nothing_is_one_token_that_counts(path: Path, *, pad_to_max: bool, length: int) -> None:
+    """For want of special tokens there would be none, and attention to none is not a number."""
+    plain = Implementation.from_file(str(path))
+    plain.post_processor = None
+    plain.save(str(path))
+    tokens = BundleTokenizer(path, spec(pad_to_max=pad_to_max)).encode("")
+    assert tokens.input_ids.tolist() == [[7] * length]
+    assert tokens.attention_mask.tolist() == [[1] + [0] * (length - 1)]
 
 
 def test_a_broken_tokenizer(path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from animatic import sampler
+from animatic import schedules
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,7 +32,7 @@ class Prompts:
 
 def shifted_sigmas(steps: int, shift: float) -> list[float]:
     """Return `steps` noise levels from 1 downwards, without the final 0, spaced by `shift`."""
-    return [sampler.shift(1 - n / steps, shift) for n in range(steps)]
+    return [schedules.shift(1 - n / steps, shift) for n in range(steps)]
 
 
 class GuidedVelocity:

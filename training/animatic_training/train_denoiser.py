@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic import sampler
+from animatic import schedules
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_training.budget import Budget, seed_noise
 from animatic_training.muon import optimisers, set_rates
@@ -135,7 +135,7 @@ def sample_sigma(
     In `keyframe_share` of the clips some frames, never all, are given clean.
     """
     # Plain arithmetic: tensors pass through the runtime's formula as numbers do.
-    formula: Callable[[Tensor, float], Tensor] = cast("Any", sampler.shift)
+    formula: Callable[[Tensor, float], Tensor] = cast("Any", schedules.shift)
     sigma = formula(torch.randn(batch, 1, device=device).sigmoid(), shift).expand(-1, frames)
     keyed = torch.rand(batch, 1, device=device) < keyframe_share
     given = torch.rand(batch, frames, device=device) < 0.5

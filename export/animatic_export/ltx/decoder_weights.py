@@ -19,7 +19,7 @@ from animatic_export.ltx.config import ADVICE
 from animatic_export.ltx.denoiser import FREQUENCY_WIDTH
 from animatic_export.ltx.part import Part, shapes_of
 from animatic_export.ltx.vae_decoder import LtxVaeDecoder
-from animatic_export.wan.denoiser import timestep_embedding
+from animatic_export.transformer import timestep_embedding
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

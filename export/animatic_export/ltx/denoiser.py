@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animatic_export.ltx.positions import Positions
-from animatic_export.wan.denoiser import attention, timestep_embedding
+from animatic_export.transformer import attention, timestep_embedding
 
 if TYPE_CHECKING:
     from animatic_export.ltx.config import LtxDenoiserConfig
-    from animatic_export.wan.rotary import Rotation
+    from animatic_export.transformer import Rotation
 
 EPSILON: Final = 1e-6
 HEADS_EPSILON: Final = 1e-5

@@ -17,7 +17,7 @@ from animatic_export.errors import CheckpointError
 from animatic_export.ltx.config import ADVICE
 from animatic_export.ltx.denoiser import LtxDenoiser
 from animatic_export.ltx.part import Part, shapes_of
-from animatic_export.wan.rotary import half_split
+from animatic_export.transformer import half_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from animatic_export.wan.rotary import Rotation
+from animatic_export.transformer import Rotation
 
 if TYPE_CHECKING:
     from animatic_export.ltx.config import LtxDenoiserConfig

@@ -9,13 +9,14 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+import torch
+
 from animatic.bundle import Conditioning, Geometry, LatentStats, SamplerSpec
-from animatic.sampler import LTX_PASS_1
+from animatic.schedules import LTX_PASS_1
 from animatic_export.checkpoint.merge import merge
 from animatic_export.checkpoint.tensors import open_tensors
 from animatic_export.errors import CheckpointError
 from animatic_export.family import Description, FamilyExport
-from animatic_export.ltx.config import LtxDecoderConfig, LtxDenoiserConfig
 from animatic_export.ltx.decoder_weights import read_latent_stats
 from animatic_export.ltx.denoiser_weights import canonical
 from animatic_export.ltx.graphs import ltx_decoder_plan, ltx_denoiser_plan
@@ -40,15 +41,16 @@ if TYPE_CHECKING:
     from animatic.store import OpenBundle
     from animatic_export.checkpoint.tensors import Checkpoint
     from animatic_export.graph import GraphPlan
+    from animatic_export.ltx.config import LtxDecoderConfig, LtxDenoiserConfig
     from animatic_export.published import PublishedModel
     from animatic_export.recipe import Export, Recipe, Request
 
 METHOD: Final = 1
 """Raised when the same checkpoint gives another bundle, so that old ones are made again."""
-FPS: Final = 25
-"""Frames per second of diffusers' pipelines; the denoiser is told (see `ltx.config`)."""
-PROMPT_TOKENS: Final = 128
-"""`max_sequence_length` of diffusers' pipeline."""
+FPS: Final = 30
+"""Frames per second of Lightricks' own script since 0.9.6; the denoiser is told (`ltx.config`)."""
+PROMPT_TOKENS: Final = 256
+"""`max_sequence_length` of Lightricks' pipeline, and of diffusers' LTXConditionPipeline."""
 DECODE_NOISE: Final = 0.025
 """`decode_noise_scale` of Lightricks' configs/ltxv-2b-0.9.8-distilled.yaml."""
 BASE: Final = "Lightricks/LTX-Video"
@@ -111,7 +113,8 @@ class LtxRecipe:
         plans: list[Callable[[], GraphPlan]] = [denoiser, decoder]
         if published.tiny_decoder is not None:
             plans.append(partial(tiny_plan, published.tiny_decoder, stats))
-        plans.append(partial(text_plan, published, PROMPT_TOKENS))
+        # Its file is 19 GB in float32, and Lightricks' own code computes in bfloat16.
+        plans.append(partial(text_plan, published, PROMPT_TOKENS, torch.bfloat16))
         return FamilyExport(published, request, about, tuple(plans))
 
     def plan(self, opened: OpenBundle, role: Role) -> GraphPlan:

@@ -36,7 +36,8 @@ def text_encoder_plan(encoder: T5Encoder) -> GraphPlan:
     """
     storage = storage_of(encoder.dtype)
     generator = torch.Generator().manual_seed(0)
-    ids = torch.randint(encoder.config.vocabulary, (2, 12), generator=generator)
+    length = min(12, encoder.max_tokens)
+    ids = torch.randint(encoder.config.vocabulary, (2, length), generator=generator)
     padded = torch.ones_like(ids)
     padded[1, 7:] = 0
     short = ids[:1, :7]

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 from torch import Tensor
 
+from animatic_export.transformer import attention
 from animatic_export.wan.config import PATCH
-from animatic_export.wan.denoiser import Transformer, attention
+from animatic_export.wan.denoiser import Transformer
 
 if TYPE_CHECKING:
     from animatic_export.wan.config import CausalConfig

@@ -19,37 +19,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animatic_export.transformer import attention, timestep_embedding
 from animatic_export.wan.config import PATCH
 from animatic_export.wan.rotary import Rotary
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from animatic_export.transformer import Rotation
     from animatic_export.wan.config import WanConfig
-    from animatic_export.wan.rotary import Rotation
 
     Attend = Callable[[Tensor, Tensor, Tensor], Tensor]
     """Attention within the clip, with the arguments and the result of `attention`."""
-
-
-def timestep_embedding(timesteps: Tensor, width: int) -> Tensor:
-    """Return [..., width] cosines and sines of timesteps [...] in 0..1000 (Vaswani et al. 2017)."""
-    half = width // 2
-    exponents = torch.arange(half, dtype=torch.float32, device=timesteps.device)
-    angles = timesteps[..., None] * torch.exp(exponents * (-9.210340371976184 / half))  # ln 10,000
-    return torch.cat([angles.cos(), angles.sin()], dim=-1)
-
-
-def attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attend with queries [B, heads, N, d], already scaled, to keys and values [B, heads, S, d].
-
-    `bias` [S] is added to every query's scores.
-    """
-    # Written out, as engines fuse it; the scale is in the queries, where float32 still held it.
-    scores = q @ k.transpose(2, 3)
-    if bias is not None:
-        scores = scores + bias
-    return scores.softmax(dim=-1) @ v
 
 
 class Block(nn.Module):

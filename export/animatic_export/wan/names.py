@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 
 from animatic_export.errors import CheckpointError
+from animatic_export.transformer import half_split
 from animatic_export.wan.config import PATCH
 from animatic_export.wan.denoiser import WanDenoiser
-from animatic_export.wan.rotary import half_split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -1,41 +1,18 @@
-"""Rotary positions of tokens in time, height and width (RoFormer, arXiv:2104.09864).
-
-A head's channels are pairs; each pair is turned by its frequency times the token's frame, row or
-column. Published checkpoints have the pairs side by side (0, 1), (2, 3), …; here a pair is split
-over the two halves of the head, so that turning is two products and a concatenation. `half_split`
-brings a published weight's rows into that order: queries and keys both move, so their products stay
-the same.
-"""
+"""Where Wan 2.1 has a token: its frame, row and column, as a rotation (see `transformer`)."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 import torch
 from torch import Tensor, nn
+
+from animatic_export.transformer import Rotation
 
 BASE: Final = 10_000.0
 """Of the frequencies: they fall from 1 to nearly 1/BASE radians a place."""
 PLACES: Final = 1024
 """Frames of a run, rows and columns of tokens that can be told apart, as in the published code."""
-
-
-class Rotation(NamedTuple):
-    """Cosines and sines, float32 [N, head width / 2], of N tokens."""
-
-    cosines: Tensor
-    sines: Tensor
-
-    def turn(self, x: Tensor) -> Tensor:
-        """Turn queries or keys, float32 [B, heads, N, head width] in half-split order."""
-        first, second = x.chunk(2, dim=-1)
-        return torch.cat(
-            [
-                first * self.cosines - second * self.sines,
-                second * self.cosines + first * self.sines,
-            ],
-            dim=-1,
-        )
 
 
 class Rotary(nn.Module):
@@ -79,9 +56,3 @@ class Rotary(nn.Module):
         )
         angles = angles.flatten(0, 2)
         return Rotation(angles.cos(), angles.sin())
-
-
-def half_split(weight: Tensor, heads: int) -> Tensor:
-    """Bring rows [heads * head width, …] from pairs side by side to pairs over two halves."""
-    pairs = weight.unflatten(0, (heads, -1, 2))
-    return pairs.transpose(1, 2).flatten(0, 2)

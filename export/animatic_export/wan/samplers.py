@@ -1,6 +1,7 @@
 """How each distillation of Wan 2.1 1.3B wants to be sampled, and which checkpoints it is known of.
 
-Schedules and rules: the models' published code, as `animatic.sampler` has them.
+Schedules and rules: the models' published code, as `animatic.schedules` and `animatic.sampler`
+have them.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from animatic.bundle import SamplerSpec, Schedule
-from animatic.sampler import (
+from animatic.schedules import (
     FASTWAN,
     FASTWAN_TIMESTEPS,
     LIGHTX2V,

@@ -125,10 +125,11 @@ class Attention(nn.Module):
         """Map [B, C, 1, H, W] to the same shape."""
         picture = x.squeeze(2)
         qkv = self.to_qkv(self.norm(picture).to(x.dtype)).flatten(2).transpose(1, 2)
-        q, k, v = qkv.chunk(3, dim=-1)
-        # Scaled before the product, which would not fit into float16 otherwise.
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(1, 2)
-        mixed = (scores.softmax(dim=-1) @ v).transpose(1, 2).reshape(picture.shape)
+        # With an axis of heads, without which compilers do not make one kernel of it.
+        q, k, v = qkv.unsqueeze(1).chunk(3, dim=-1)
+        # Scaled before the product, which might not fit into float16 otherwise.
+        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(2, 3)
+        mixed = (scores.softmax(dim=-1) @ v).transpose(2, 3).reshape(picture.shape)
         return x + self.proj(mixed).unsqueeze(2)
 
 

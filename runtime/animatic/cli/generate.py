@@ -28,13 +28,12 @@ if TYPE_CHECKING:
     from animatic.bundle import DecoderRole
     from animatic.engine.choice import DeviceName
     from animatic.pipeline import Pipeline
-    from animatic.shot import Shot, ShotPlan
+    from animatic.shot import DecoderName, Shot, ShotPlan
 
 __all__ = ["command"]
 
 _log = logging.getLogger(__name__)
 
-_DECODERS: Final[dict[str, DecoderRole]] = {"vae": "vae_decoder", "tiny": "tiny_decoder"}
 HALF_A_FRAME: Final = Fraction(1, 2)  # less is only how a length is written
 
 Target = Path | DefaultName | Literal["-"]
@@ -88,14 +87,18 @@ Target = Path | DefaultName | Literal["-"]
     "--guidance",
     type=float,
     metavar="G",
-    help="How closely to follow the prompt, where the model is not distilled; 1 is twice as fast.",
+    help="How closely to follow the prompt, where the model can be guided: from 1, which is not at "
+    "all and twice as fast, to 100; without it, the model's own.",
 )
 @click.option(
-    "--negative", metavar="TEXT", help="What guidance leads away from; without it, the model's own."
+    "--negative-prompt",
+    metavar="TEXT",
+    help="What guidance leads away from; without it, the model's own.",
 )
 @click.option(
     "--decoder",
-    type=click.Choice(["vae", "tiny"]),
+    type=click.Choice(["vae", "tiny", "vae_decoder", "tiny_decoder"]),
+    metavar="[vae|tiny]",
     help="What draws the pictures; without it, the tier's, or the tiny one where there is one.",
 )
 @device_option
@@ -103,7 +106,7 @@ Target = Path | DefaultName | Literal["-"]
 @click.option(
     "--fallback",
     is_flag=True,
-    help="If the GPU is lost in mid-clip, finish on the processor, as a preview.",
+    help="If the GPU is lost in mid-clip, finish on the processor instead.",
 )
 @threads_option
 @click.option("--force", is_flag=True, help="Replace a file of that name.")
@@ -126,8 +129,8 @@ def command(  # noqa: PLR0913, one per option
     final: bool,
     steps: int | None,
     guidance: float | None,
-    negative: str | None,
-    decoder: Literal["vae", "tiny"] | None,
+    negative_prompt: str | None,
+    decoder: DecoderName | DecoderRole | None,
     device: DeviceName,
     precision: str | None,
     fallback: bool,
@@ -157,8 +160,8 @@ def command(  # noqa: PLR0913, one per option
             tier=tier,
             steps=steps,
             guidance=guidance,
-            negative_prompt=negative,
-            decoder=_DECODERS[decoder] if decoder else None,
+            negative_prompt=negative_prompt,
+            decoder=decoder,
         )
         for variant in range(variants)
     ]
@@ -264,7 +267,7 @@ def _draw(
     ):
         for frame in pipeline.generate(shot, on_progress=on_progress):
             stop.check()
-            if frame.preview and record.backend != "onnxruntime" and target != "-":
+            if frame.fallback and record.backend != "onnxruntime" and target != "-":
                 raise _GpuLostError
             sink.write(frame)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from animatic.bundle import (
         AxisRange,
         Bundle,
-        DecoderRole,
         EngineEntry,
         GraphSpec,
         Size,
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
     Lines = Iterator[tuple[str, str]]
 
 __all__ = ["command"]
-
-DECODERS: Final[tuple[DecoderRole, ...]] = ("vae_decoder", "tiny_decoder")
 
 
 @click.command("inspect", short_help="Show what a bundle holds.")
@@ -85,6 +82,8 @@ def _lines(opened: OpenBundle, *, verified: bool) -> Lines:
 
 def _clips(bundle: Bundle) -> Lines:
     """What can be asked for: sizes, lengths, tiers, decoders."""
+    from animatic.bundle import DECODER_ROLES
+    from animatic.roles import streams
     from animatic.shot import usual_decoder
 
     geometry = bundle.geometry
@@ -101,19 +100,15 @@ def _clips(bundle: Bundle) -> Lines:
         "latents",
         f"{geometry.latent_channels} channels, {cell} and {geometry.temporal_factor} frames each",
     )
-    for role in DECODERS:
+    for role in DECODER_ROLES:
         if any(graph.role == role for graph in bundle.graphs):
-            way = "latent frame by latent frame" if _streams(bundle.graph(role)) else "all at once"
+            way = "latent frame by latent frame" if streams(bundle.graph(role)) else "all at once"
             usual = ", the usual one" if role == usual_decoder(bundle) else ""
             yield "decoder", f"{role}, {way}{usual}"
 
 
 def _pixels(size: Size) -> str:
     return f"{size.width}x{size.height}"
-
-
-def _streams(decoder: GraphSpec) -> bool:
-    return any(t.name == "latents" and t.shape[2:3] == (1,) for t in decoder.inputs)
 
 
 def _listening(bundle: Bundle) -> Lines:

@@ -79,6 +79,7 @@ def command(
             device=device_of(record.backend),
             precision=record.precision or None,
             threads=threads,
+            text_device=record.text_device or "auto",
         ) as pipeline,
     ):
         if pipeline.record(shot).graphs_sha256 != record.graphs_sha256:
