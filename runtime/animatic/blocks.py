@@ -107,9 +107,8 @@ class Clip:
         return x
 
     def _raw(self, block: int, x: Latents) -> Latents:
-        """Take latents back to what the decoder was trained on, and give it the noise it wants."""
-        raw = x * self._std + self._mean
+        """Give latents the noise that the decoder wants, and take them back to raw ones."""
         share = self._bundle.latents.decode_noise
-        if not share or self._plan.decoder != "vae_decoder":
-            return raw
-        return (1 - share) * raw + share * self._noise.decode(block, self._shape)
+        if share and self._plan.decoder == "vae_decoder":
+            x = (1 - share) * x + share * self._noise.decode(block, self._shape)
+        return x * self._std + self._mean

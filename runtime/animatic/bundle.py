@@ -161,8 +161,8 @@ class Geometry(_Part, frozen=True, kw_only=True):
 class LatentStats(_Part, frozen=True, kw_only=True):
     """Per channel: the model's latents are (raw - mean) / std; decoders take raw ones.
 
-    decode_noise: share of fresh noise that is mixed into raw latents for the vae_decoder, 0 to 1:
-        (1 - share) * raw + share * noise (LTX-Video's decode_noise_scale).
+    decode_noise: share of fresh noise that is mixed into the model's latents for the vae_decoder,
+        0 to 1: (1 - share) * latents + share * noise (LTX-Video's `decode_noise_scale`).
     """
 
     mean: tuple[float, ...]

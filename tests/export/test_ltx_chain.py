@@ -107,10 +107,11 @@ def reference(made: Ltx) -> np.ndarray:
         return unpacked
 
     latents = chains.euler(LEVELS)(velocity, chains.initial(SEED, SHAPE), SEED)
-    mean = made.vae.latents_mean.view(1, -1, 1, 1, 1)
-    raw = latents * made.vae.latents_std.view(1, -1, 1, 1, 1) + mean
+    # Before they are made raw again, as in Lightricks' own pipeline; diffusers mixes after that.
     noise = torch.from_numpy(NoiseStream(SEED, 0).decode(0, SHAPE))
-    raw = (1 - DECODE_NOISE) * raw + DECODE_NOISE * noise
+    latents = (1 - DECODE_NOISE) * latents + DECODE_NOISE * noise
+    mean, std = (v.view(1, -1, 1, 1, 1) for v in (made.vae.latents_mean, made.vae.latents_std))
+    raw = latents * std + mean
     return chains.to_pixels(made.vae.decode(raw, torch.tensor([DECODE_TIMESTEP])).sample[0])
 
 
