@@ -132,7 +132,7 @@ def to_markdown(report: Report) -> str:
         "## Layers",
         _LEGEND,
         _layer_table(report.layers),
-        "## Left in float16 by measurement",
+        "## Left in float16",
         "\n".join(f"- {layer.graph}: {layer.name}: {layer.kept}" for layer in kept) or "Nothing.",
         "## Not for quantising",
         "\n".join(

@@ -60,7 +60,7 @@ class StoredWeights(Mapping[str, "Array"]):
             columns = int(self._array(f"{stem}.shape")[-1])
             array = (array.astype(np.float32) * scale).reshape(-1, columns)
         turned = array.T if _stem(place).endswith(".T") else array
-        # In torch's order of rows: turned, a linear layer in half takes a processor 8 times as long.
+        # Rows in torch's order: turned, a linear layer in half takes a processor 8 times as long.
         return turned.astype(np.float32, order="C")
 
     def __iter__(self) -> Iterator[str]:

@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 import msgspec
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from animatic.bundle import Conditioning, GraphSpec, LatentStats, SamplerSpec, Size, Tier
 from animatic.store import open_bundle, sha256_file, write_bundle
+from animatic.text_cache import SWITCH
+from animatic_calibration.calibrate import calibrate_bundle
+from animatic_calibration.sources import LIMITS, Limits
 from animatic_export.graph import GraphPlan, export_graph
 from animatic_export.ltx.config import LtxDecoderConfig, LtxDenoiserConfig
 from animatic_export.ltx.denoiser import LtxDenoiser
@@ -36,6 +40,7 @@ from animatic_export.wan.vae_decoder import WanVaeDecoder
 from animatic_export.wan.vae_graph import wan_decoder_plan
 from animatic_export.wan.vae_names import WanVaeConfig
 from animatic_export.weights import storage_of
+from tests.calibration.calibrating import LENIENT, PROMPTS
 from tests.runtime.tiny_bundle import TEXT_WIDTH, write_tiny_bundle
 
 if TYPE_CHECKING:
@@ -136,13 +141,28 @@ def write_photoreal_bundle(kind: str, base: Path) -> Path:
             latents=LatentStats(mean=(0.1,) * family.channels, std=(0.9,) * family.channels),
             conditioning=Conditioning(text=True, keyframes=False, context=causal),
             text=msgspec.structs.replace(
-                bundle.text, states_length=family.text_length, pad_to_max=False
+                bundle.text, states_length=family.text_length, pad_to_max=False, costly=True
             ),
             sampler=sampler,
             tiers=(Tier(name="preview", size=sizes[-1]), Tier(name="final", size=sizes[0])),
             graphs=tuple(graphs),
         ),
     )
+    return root
+
+
+def write_calibrated_bundle(kind: str, base: Path) -> Path:
+    """Return the same with int8 graphs, for the whole session; copy it to change it.
+
+    Wan is calibrated as a small model is, the others as if they were large.
+    """
+    root = base / f"photoreal-{kind}-int8"
+    if not root.exists():
+        shutil.copytree(write_photoreal_bundle(kind, base), root)
+        limits = LIMITS if kind == "wan" else Limits(costly=0, in_memory=0, one_file=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(SWITCH, "0")
+            calibrate_bundle(root, PROMPTS, LENIENT, limits=limits)
     return root
 
 

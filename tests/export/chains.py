@@ -6,15 +6,20 @@ that they share nothing with the runtime's.
 
 from __future__ import annotations
 
+import logging
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import numpy as np
 import torch
 from click.testing import CliRunner
 
+from animatic.engine import OnnxRuntimeEngine
 from animatic.noise import NoiseStream
+from animatic.store import open_bundle
 from animatic_export.cli import command
+from animatic_export.recipe import find_recipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,6 +28,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     Velocity = Callable[[Tensor, float], Tensor]
+
+_log = logging.getLogger(__name__)
 
 FLOOR_DB = 60.0
 """What final frames must reach against the reference, in float32."""
@@ -40,7 +47,32 @@ def psnr(ours: np.ndarray, reference: np.ndarray) -> float:
     assert ours.shape == reference.shape
     assert reference.std() > 10
     error = np.square(ours.astype(np.float64) - reference).mean()
-    return float(10 * np.log10(255**2 / max(error, 1e-12)))
+    found = float(10 * np.log10(255**2 / max(error, 1e-9)))
+    _log.info("%.1f dB", found)  # pytest --log-cli-level=INFO shows it
+    return found
+
+
+def planned_again(root: Path) -> set[str]:
+    """Plan every reference graph from the bundle alone and hold it against the graph itself."""
+    opened = open_bundle(root, verify=False)
+    recipe = find_recipe(opened.bundle.family)
+    for graph in opened.bundle.graphs:
+        plan = recipe.plan(opened, graph.role)
+        assert (plan.precision, plan.inputs, plan.states) == (
+            graph.precision,
+            graph.inputs,
+            graph.states,
+        )
+        engine = OnnxRuntimeEngine(
+            opened.path(graph.file), msgspec.structs.replace(graph, states=())
+        )
+        with torch.no_grad():
+            wanted = plan.module(*plan.examples[0])
+        feeds = {t.name: v.numpy() for t, v in zip(plan.inputs, plan.examples[0], strict=True)}
+        made = engine.run(feeds)[plan.outputs[0].name]
+        first = wanted[0] if isinstance(wanted, tuple) else wanted
+        np.testing.assert_allclose(made, first.numpy(), rtol=0, atol=1e-3)
+    return {graph.role for graph in opened.bundle.graphs}
 
 
 def initial(seed: int, shape: tuple[int, ...], block: int = 0) -> Tensor:
@@ -92,14 +124,14 @@ def euler(levels: tuple[float, ...]) -> Callable[[Velocity, Tensor, int], Tensor
 
 
 @torch.no_grad()
-def wan_frames(
+def wan_latents(
     pipeline: Any,
     prompt: str,
     noise: Tensor,
     sample: Callable[[Velocity, Tensor, int], Tensor],
     seed: int,
-) -> np.ndarray:
-    """What diffusers' parts make of a prompt under a sampler: uint8 [F, H, W, 3]."""
+) -> Tensor:
+    """What diffusers' text encoder and transformer make of a prompt under a sampler."""
     states = pipeline.encode_prompt(
         prompt, do_classifier_free_guidance=False, max_sequence_length=512
     )[0]
@@ -108,7 +140,7 @@ def wan_frames(
         made: Tensor = pipeline.transformer(x, torch.tensor([timestep]), states).sample
         return made
 
-    return wan_pictures(pipeline.vae, sample(velocity, noise, seed))
+    return sample(velocity, noise, seed)
 
 
 @torch.no_grad()

@@ -323,7 +323,8 @@ def torch_clip(pipeline: Pipeline, vae: VideoVae, denoiser: Denoiser, shot: Shot
     """The same chain in torch: whole-clip decode, one Euler loop; text states are the bundle's."""
     from animatic.noise import NoiseStream
 
-    states = torch.from_numpy(pipeline._encode(shot.prompt)["text_states"])
+    words = pipeline._text.words(shot.plan(pipeline.bundle.bundle))
+    states = torch.from_numpy(words.positive["text_states"])
     shape = (1, VAE.latent_channels, DENOISER.frames, DENOISER.rows, DENOISER.columns)
     x = torch.from_numpy(NoiseStream(shot.seed, 0).initial(0, shape))
     for now, following in zip(SIGMAS, [*SIGMAS[1:], 0.0], strict=True):

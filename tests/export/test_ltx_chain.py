@@ -131,3 +131,7 @@ def test_the_picture_is_that_of_diffusers(made: Ltx) -> None:
     with Pipeline.open(made.bundle) as pipeline:
         ours = pipeline.clip(Shot(PROMPT, seed=SEED))
     assert chains.psnr(ours, reference(made)) > chains.FLOOR_DB
+
+
+def test_every_graph_can_be_planned_again_from_the_bundle(made: Ltx) -> None:
+    assert chains.planned_again(made.bundle) == {"denoiser", "vae_decoder", "text_encoder"}

@@ -85,3 +85,7 @@ def test_a_clip_goes_on_beyond_the_length_it_was_exported_with(causal: Causal) -
     assert len(longer) == FRAMES + 12
     # The same clip as far as both go: what comes later changes nothing before it.
     np.testing.assert_array_equal(longer[:FRAMES], shorter)
+
+
+def test_every_graph_can_be_planned_again_from_the_bundle(causal: Causal) -> None:
+    assert chains.planned_again(causal.bundle) == {"denoiser", "vae_decoder", "text_encoder"}

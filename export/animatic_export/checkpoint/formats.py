@@ -66,15 +66,15 @@ class Contents(NamedTuple):
     metadata: dict[str, str]
 
 
-def read_file(path: Path, key: str | None = None) -> Contents:
-    """Open a file of tensors by its suffix; `key` chooses among the parts of a torch file."""
+def read_file(path: Path) -> Contents:
+    """Open a file of tensors by its suffix; of a torch file's parts, the first of `KEYS`."""
     suffix = path.suffix.lower()
     if suffix not in SAFETENSORS | TORCH:
         raise CheckpointError(
             f"{path} is neither safetensors nor a torch file ({', '.join(sorted(TORCH))}): give "
             "the weights as a .safetensors file."
         )
-    contents = _read_safetensors(path) if suffix in SAFETENSORS else _read_torch(path, key)
+    contents = _read_safetensors(path) if suffix in SAFETENSORS else _read_torch(path)
     if not contents.entries:
         raise CheckpointError(f"{path} holds no tensors: give the file with the weights.")
     return contents
@@ -102,8 +102,8 @@ def _read_safetensors(path: Path) -> Contents:
     return Contents(entries, metadata)
 
 
-def _read_torch(path: Path, key: str | None) -> Contents:
-    tensors = _unwrap(path, _load(path), key)
+def _read_torch(path: Path) -> Contents:
+    tensors = _unwrap(path, _load(path))
     return Contents(
         {name: Entry(tuple(t.shape), t.dtype, t.detach) for name, t in tensors.items()}, {}
     )
@@ -132,23 +132,19 @@ def _load(path: Path) -> object:
     return loaded
 
 
-def _unwrap(path: Path, loaded: object, key: str | None) -> Mapping[str, Tensor]:
-    """Return the tensors by name, of the file itself or of the part that is asked for."""
+def _unwrap(path: Path, loaded: object) -> Mapping[str, Tensor]:
+    """Return the tensors by name, of the file itself or of the part that holds them."""
     if not isinstance(loaded, dict):
         raise CheckpointError(
             f"{path} holds a {type(loaded).__name__} and not tensors by name: give a state dict."
         )
     parts = [str(name) for name, value in loaded.items() if isinstance(value, dict)]
-    if key is not None and key not in parts:
-        raise CheckpointError(
-            f"{path} has no part {key!r}: choose one of {', '.join(parts) or 'none, it is flat'}."
-        )
-    chosen = key or next((name for name in KEYS if name in parts), None)
+    chosen = next((name for name in KEYS if name in parts), None)
     is_flat = any(isinstance(value, Tensor) for value in loaded.values())
     if chosen is None and parts and not is_flat:
         raise CheckpointError(
-            f"{path} nests its weights under none of {', '.join(KEYS)}: choose one of "
-            f"{', '.join(parts)}."
+            f"{path} nests its weights under {', '.join(parts)} and none of {', '.join(KEYS)}: "
+            "save the one that is meant alone, as safetensors."
         )
     tensors: dict[str, Tensor] = {}
     for name, value in (loaded if chosen is None else loaded[chosen]).items():

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from animatic_export.checkpoint.digest import check_sha256, combine, hash_files
@@ -21,8 +22,6 @@ from animatic_export.errors import CheckpointError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-    import torch
 
 
 class Tensors(Mapping[str, Tensor]):
@@ -99,18 +98,17 @@ class Checkpoint(Tensors):
         return len(self._entries)
 
 
-def open_tensors(path: Path, key: str | None = None, sha256: str | None = None) -> Checkpoint:
+def open_tensors(path: Path, sha256: str | None = None) -> Checkpoint:
     """Open a checkpoint: a file, an index of shards, or the folder of a component.
 
-    key: which part of a torch file that nests several (default: the first of `formats.KEYS`);
-        safetensors have no parts and do not look at it.
+    Of a torch file that nests several parts it is the first of `formats.KEYS`.
     sha256: what `Checkpoint.sha256` must be, "sha256:HEX" or HEX.
     """
     weights = find_weights(path)
     if is_index(weights):
         files, contents = _read_shards(weights)
     else:
-        files, contents = (weights,), read_file(weights, key)
+        files, contents = (weights,), read_file(weights)
     checkpoint = Checkpoint(path, files, contents.entries, contents.metadata)
     if sha256 is not None:
         check_sha256(str(path), checkpoint.sha256, sha256)
@@ -135,29 +133,33 @@ def _read_shards(index: Path) -> tuple[tuple[Path, ...], Contents]:
     return (index, *shards), Contents(entries, first.metadata)
 
 
-class Part(Tensors):
-    """The tensors of another whose names begin with `prefix`, named without it."""
+class Outline(Tensors):
+    """The same tensors without their values, as torch's "meta" tensors.
 
-    def __init__(self, whole: Tensors, prefix: str) -> None:
+    What a loader makes of them costs no memory, and refuses what it would refuse of the real ones.
+    """
+
+    def __init__(self, whole: Tensors) -> None:
         self._whole = whole
-        self._prefix = prefix
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of a tensor without loading it."""
-        return self._whole.shape(self._prefix + name)
+        """Return the shape of a tensor."""
+        return self._whole.shape(name)
 
     def dtype(self, name: str) -> torch.dtype:
-        """Return the type of a tensor without loading it."""
-        return self._whole.dtype(self._prefix + name)
+        """Return the type of a tensor."""
+        return self._whole.dtype(name)
 
     def __getitem__(self, name: str) -> Tensor:
-        """Load one tensor."""
-        return self._whole[self._prefix + name]
+        """Return a tensor without values, but for a single number, which loaders look at."""
+        if self.shape(name) == ():
+            return self._whole[name]
+        return torch.empty(self.shape(name), dtype=self.dtype(name), device="meta")
 
     def __iter__(self) -> Iterator[str]:
         """Go over the names."""
-        return (n.removeprefix(self._prefix) for n in self._whole if n.startswith(self._prefix))
+        return iter(self._whole)
 
     def __len__(self) -> int:
         """Count the tensors."""
-        return sum(1 for _ in self)
+        return len(self._whole)

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import torch
 from torch.nn import functional as F
 
+from animatic_export.checkpoint.network import NetworkTensors, shapes_of
 from animatic_export.errors import CheckpointError
 from animatic_export.ltx.config import ADVICE
 from animatic_export.ltx.denoiser import FREQUENCY_WIDTH
-from animatic_export.ltx.part import Part, shapes_of
 from animatic_export.ltx.vae_decoder import LtxVaeDecoder
 from animatic_export.transformer import timestep_embedding
 
@@ -57,8 +57,11 @@ def load_decoder_weights(
     CheckpointError names the first that is missing, has another shape or belongs to another model.
     """
     names = _names(_is_original(tensors), len(config.widths))
-    part = Part(
-        tensors, (name for name in tensors if name.startswith(names.root)), "LTX-Video decoder"
+    part = NetworkTensors(
+        tensors,
+        {name: name for name in tensors if name.startswith(names.root)},
+        "an LTX-Video decoder of this config",
+        ADVICE,
     )
     share = part.take(f"{names.root}timestep_scale_multiplier", ())
     if float(share) != TIMESTEP_SCALE:
@@ -74,7 +77,8 @@ def load_decoder_weights(
 
     def keep_conv(ours: str, theirs: str) -> None:
         for leaf in ("weight", "bias"):
-            state[f"{ours}.{leaf}"] = part.take(f"{theirs}.conv.{leaf}", shapes[f"{ours}.{leaf}"])
+            name = f"{ours}.{leaf}"
+            state[name] = part.take(f"{theirs}.conv.{leaf}", shapes[name]).float()
 
     def keep_norm(ours: str, shift: Tensor, scale: Tensor) -> None:
         state[f"{ours}.gain"] = (1 + scale).view(-1, 1, 1, 1)
@@ -112,8 +116,9 @@ def read_latent_stats(
     if _is_original(tensors):
         root = f"{PREFIX}per_channel_statistics."
         names = (f"{root}mean-of-means", f"{root}std-of-means")
-    part = Part(tensors, (name for name in names if name in tensors), "LTX-Video VAE")
-    mean, std = (part.take(name, (config.latent_channels,)).tolist() for name in names)
+    there = {name: name for name in names if name in tensors}
+    part = NetworkTensors(tensors, there, "an LTX-Video VAE of this config", ADVICE)
+    mean, std = (part.take(name, (config.latent_channels,)).float().tolist() for name in names)
     return tuple(mean), tuple(std)
 
 
@@ -142,10 +147,11 @@ def _names(original: bool, stages: int) -> _Names:  # noqa: FBT001
     )
 
 
-def _embed(part: Part, name: str, embedding: Tensor, width: int) -> Tensor:
+def _embed(part: NetworkTensors, name: str, embedding: Tensor, width: int) -> Tensor:
     """Return what a published embedder [1, width] makes of the timestep's sines and cosines."""
     layers = f"{name}.timestep_embedder.linear_"
-    first = part.take(f"{layers}1.weight", (width, FREQUENCY_WIDTH))
-    hidden = F.silu(F.linear(embedding, first, part.take(f"{layers}1.bias", (width,))))
-    second = part.take(f"{layers}2.weight", (width, width))
-    return F.linear(hidden, second, part.take(f"{layers}2.bias", (width,)))
+    first = part.take(f"{layers}1.weight", (width, FREQUENCY_WIDTH)).float()
+    bias = part.take(f"{layers}1.bias", (width,)).float()
+    hidden = F.silu(F.linear(embedding.to(first.device), first, bias))
+    second = part.take(f"{layers}2.weight", (width, width)).float()
+    return F.linear(hidden, second, part.take(f"{layers}2.bias", (width,)).float())

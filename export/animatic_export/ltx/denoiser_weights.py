@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
+from animatic_export.checkpoint.network import NetworkTensors, shapes_of
 from animatic_export.errors import CheckpointError
 from animatic_export.ltx.config import ADVICE
 from animatic_export.ltx.denoiser import LtxDenoiser
-from animatic_export.ltx.part import Part, shapes_of
 from animatic_export.transformer import half_split
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 PREFIX: Final = "model.diffusion_model."
 """Of the transformer in a single file."""
+TITLE: Final = "an LTX-Video transformer of this config"
 _ORIGINAL: Final = {
     "proj_in": "patchify_proj",
     "time_embed": "adaln_single",
@@ -97,17 +98,18 @@ def load_denoiser_weights(
             f"The checkpoint has no tensor proj_in.weight and none under {PREFIX}, so it holds no "
             f"LTX-Video transformer: {ADVICE}."
         )
-    names = (name for name in tensors if not original or name.startswith(PREFIX))
-    part = Part(tensors, names, "LTX-Video transformer")
+    names = {name: name for name in tensors if not original or name.startswith(PREFIX)}
+    network = NetworkTensors(tensors, names, TITLE, ADVICE)
     shapes = shapes_of(lambda: LtxDenoiser(config))
     state: dict[str, Tensor] = {}
     for row in _rows(config.layers):
         whole = shapes[row.ours]
         shape = (whole[0] // len(row.published), *whole[1:])
-        pieces = [part.take(_original(name) if original else name, shape) for name in row.published]
+        published = [_original(name) for name in row.published] if original else row.published
+        pieces = [network.take(name, shape).float() for name in published]
         pieces[: row.turned] = [half_split(piece, config.heads) for piece in pieces[: row.turned]]
         state[row.ours] = torch.cat(pieces) if len(pieces) > 1 else pieces[0]
-    part.close()
+    network.close()
     return state
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
-import torch
-from torch import nn
 
+from animatic_export.checkpoint.network import filled
 from animatic_export.ltx.config import LtxDecoderConfig, LtxDenoiserConfig
 from animatic_export.ltx.decoder_weights import load_decoder_weights
 from animatic_export.ltx.denoiser import LtxDenoiser
@@ -15,11 +14,9 @@ from animatic_export.ltx.denoiser_weights import load_denoiser_weights
 from animatic_export.ltx.vae_decoder import LtxVaeDecoder
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
-
-_Network = TypeVar("_Network", bound=nn.Module)
 
 
 def load_denoiser(tensors: Mapping[str, Tensor], config: LtxDenoiserConfig) -> LtxDenoiser:
@@ -27,7 +24,7 @@ def load_denoiser(tensors: Mapping[str, Tensor], config: LtxDenoiserConfig) -> L
 
     CheckpointError as `load_denoiser_weights`.
     """
-    return _filled(lambda: LtxDenoiser(config), load_denoiser_weights(tensors, config))
+    return filled(lambda: LtxDenoiser(config), load_denoiser_weights(tensors, config))
 
 
 def load_decoder(tensors: Mapping[str, Tensor], config: LtxDecoderConfig) -> LtxVaeDecoder:
@@ -35,24 +32,16 @@ def load_decoder(tensors: Mapping[str, Tensor], config: LtxDecoderConfig) -> Ltx
 
     CheckpointError as `load_decoder_weights`.
     """
-    return _filled(lambda: LtxVaeDecoder(config), load_decoder_weights(tensors, config))
+    return filled(lambda: LtxVaeDecoder(config), load_decoder_weights(tensors, config))
 
 
 def denoiser_again(architecture: str, weights: Mapping[str, Tensor]) -> LtxDenoiser:
     """Return the denoiser of a graph's own account and the float32 weights of the graph."""
     config = msgspec.json.decode(architecture, type=LtxDenoiserConfig)
-    return _filled(lambda: LtxDenoiser(config), weights)
+    return filled(lambda: LtxDenoiser(config), weights)
 
 
 def decoder_again(architecture: str, weights: Mapping[str, Tensor]) -> LtxVaeDecoder:
     """Return the decoder of a graph's own account and the float32 weights of the graph."""
     config = msgspec.json.decode(architecture, type=LtxDecoderConfig)
-    return _filled(lambda: LtxVaeDecoder(config), weights)
-
-
-def _filled(make: Callable[[], _Network], weights: Mapping[str, Tensor]) -> _Network:
-    """Make a module without storage and let it take the weights over, uncopied."""
-    with torch.device("meta"):
-        module = make()
-    module.load_state_dict({name: weights[name] for name in module.state_dict()}, assign=True)
-    return module.eval().requires_grad_(requires_grad=False)
+    return filled(lambda: LtxVaeDecoder(config), weights)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
-from animatic_export.errors import CheckpointError
+from animatic_export.checkpoint.network import NetworkTensors, shapes_of
 from animatic_export.t5.config import ADVICE
 from animatic_export.t5.encoder import T5Encoder
 
@@ -32,7 +32,6 @@ _LAYER: Final = {
     "up.weight": "layer.1.DenseReluDense.wi_1.weight",
     "down.weight": "layer.1.DenseReluDense.wo.weight",
 }
-_TYPES: Final = frozenset({torch.float32, torch.bfloat16, torch.float16})
 
 
 def load_encoder(
@@ -49,24 +48,16 @@ def load_encoder(
     CheckpointError names the first tensor that is missing, has another shape or type, or belongs to
     another model.
     """
-    with torch.device("meta"):
-        shapes = T5Encoder(config, max_tokens, torch.float32).state_dict()
+    shapes = shapes_of(lambda: T5Encoder(config, max_tokens, torch.float32))
     words = next((name for name in WORDS if name in tensors), WORDS[0])
-    left = {name for name in tensors if name.startswith(ENCODER)} - set(WORDS)
-    found: dict[str, Tensor] = {}
-    for ours, theirs in _names(config, words):
-        if theirs not in tensors:
-            raise CheckpointError(
-                f"The checkpoint has no tensor {theirs}, which this text encoder has: {ADVICE}, "
-                "whole."
-            )
-        left.discard(theirs)
-        found[ours] = _checked(theirs, tensors[theirs], tuple(shapes[ours].shape))
-    if left:
-        raise CheckpointError(
-            f"The checkpoint has a tensor {min(left)}, which this text encoder does not have: "
-            f"{ADVICE}, neither quantised nor extended."
-        )
+    names = {name for name in tensors if name.startswith(ENCODER)} - set(WORDS)
+    if words in tensors:
+        names.add(words)
+    network = NetworkTensors(
+        tensors, {name: name for name in sorted(names)}, "this text encoder", ADVICE
+    )
+    found = {ours: network.take(name, shapes[ours]) for ours, name in _names(config, words)}
+    network.close()
     return fill_encoder(config, max_tokens, dtype or _narrowest(found.values()), found)
 
 
@@ -97,26 +88,13 @@ def _names(config: T5Config, words: str) -> Iterator[tuple[str, str]]:
     yield "norm.gain", f"{ENCODER}final_layer_norm.weight"
 
 
-def _checked(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
-    if tuple(tensor.shape) != shape:
-        raise CheckpointError(
-            f"The tensor {name} is {list(tensor.shape)} and this text encoder has {list(shape)}: "
-            "give the config that belongs to the checkpoint."
-        )
-    if tensor.dtype not in _TYPES:
-        kind = str(tensor.dtype).removeprefix("torch.")
-        raise CheckpointError(
-            f"The tensor {name} is {kind}: {ADVICE} in bfloat16, float16 or float32, not quantised."
-        )
-    return tensor
-
-
 def _narrowest(tensors: Iterable[Tensor]) -> torch.dtype:
     """The type that holds all values: a float32 file's may be bfloat16's, a mixed one's float32."""
     every = list(tensors)
     dtypes = {tensor.dtype for tensor in every}
     if len(dtypes) == 1 and torch.float32 not in dtypes:
         return dtypes.pop()
-    if all(torch.equal(tensor, tensor.bfloat16().to(tensor.dtype)) for tensor in every):
+    # An outline has no values, so none that rules the narrower type out.
+    if all(t.is_meta or torch.equal(t, t.bfloat16().to(t.dtype)) for t in every):
         return torch.bfloat16
     return torch.float32

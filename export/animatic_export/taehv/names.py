@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from animatic_export.checkpoint.network import NetworkTensors, filled, shapes_of
 from animatic_export.errors import CheckpointError
 from animatic_export.taehv.decoder import BLOCKS, TaehvDecoder
 
@@ -50,6 +51,7 @@ FAMILIES: Final[Mapping[int, tuple[tuple[int, int, int], int]]] = {
     128: ((2, 2, 2), 4),  # taeltx_2 and taeltx2_3, made for LTX-2
 }
 """Latent channels -> strides and patch, from taehv.py's constructor."""
+ADVICE: Final = "give one with the layout of TAEHV's taew2_1 (Wan 2.1) or taeltx_2 (LTX-2)"
 CONV_IN: Final = "decoder.1"
 CONV_OUT: Final = "decoder.22"
 
@@ -60,24 +62,20 @@ def load_taehv(tensors: Mapping[str, Tensor]) -> TaehvDecoder:
     CheckpointError if they are not those of a decoder that is supported.
     """
     config = _config(tensors)
-    names = {published: ours for ours, published in _modules(config)}
+    published = dict(_modules(config))
+    names = {name: name for name in tensors if name.startswith("decoder.")}
+    part = NetworkTensors(tensors, names, "a TAEHV decoder for such latents", ADVICE)
     weights: dict[str, Tensor] = {}
-    for name in tensors:
-        module, _, kind = name.rpartition(".")
-        if module in names:
-            weights[f"{names[module]}.{kind}"] = tensors[name].float()
-        elif name.startswith("decoder."):
-            raise _another(f"has {name} too")
-    for n, (width, stride) in enumerate(zip(config.widths, config.strides, strict=False)):
-        name = f"levels.{n}.grow.conv.weight"
-        if name in weights:  # of more frames than are wanted, the last ones (patch_tgrow_layers)
-            weights[name] = weights[name][-stride * width :]
-    decoder = TaehvDecoder(config)
-    try:
-        decoder.load_state_dict(weights)
-    except RuntimeError as error:
-        raise _another(f"does not fit ({' '.join(str(error).split())})") from error
-    return decoder.eval().requires_grad_(requires_grad=False)
+    for ours, shape in shapes_of(lambda: TaehvDecoder(config)).items():
+        module, _, kind = ours.rpartition(".")
+        name = f"{published[module]}.{kind}"
+        allowed = [shape]
+        if module.endswith(".grow.conv") and name in tensors:
+            allowed.append((max(shape[0], len(tensors[name])), *shape[1:]))
+        # Of more frames than are wanted, the last ones (patch_tgrow_layers).
+        weights[ours] = part.take(name, *allowed).float()[-shape[0] :]
+    part.close()
+    return filled(lambda: TaehvDecoder(config), weights)
 
 
 def _config(tensors: Mapping[str, Tensor]) -> TaehvConfig:
@@ -102,10 +100,7 @@ def _config(tensors: Mapping[str, Tensor]) -> TaehvConfig:
 
 
 def _another(difference: str) -> CheckpointError:
-    return CheckpointError(
-        f"The tiny decoder {difference}: give one with the layout of TAEHV's "
-        "taew2_1 (Wan 2.1) or taeltx_2 (LTX-2)."
-    )
+    return CheckpointError(f"The tiny decoder {difference}: {ADVICE}.")
 
 
 def _width_places() -> list[int]:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
-import torch
 
+from animatic_export.checkpoint.network import filled
 from animatic_export.wan.causal import CausalWanDenoiser
 from animatic_export.wan.config import CausalConfig, WanConfig
-from animatic_export.wan.denoiser import Transformer, WanDenoiser
+from animatic_export.wan.denoiser import WanDenoiser
 from animatic_export.wan.names import load_denoiser_weights
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from torch import Tensor
-
-_Denoiser = TypeVar("_Denoiser", bound=Transformer)
 
 
 def load_denoiser(tensors: Mapping[str, Tensor], config: WanConfig) -> WanDenoiser:
@@ -25,7 +23,7 @@ def load_denoiser(tensors: Mapping[str, Tensor], config: WanConfig) -> WanDenois
 
     CheckpointError as `load_denoiser_weights`.
     """
-    return _filled(lambda: WanDenoiser(config), load_denoiser_weights(tensors, config))
+    return filled(lambda: WanDenoiser(config), load_denoiser_weights(tensors, config))
 
 
 def load_causal_denoiser(tensors: Mapping[str, Tensor], config: CausalConfig) -> CausalWanDenoiser:
@@ -34,7 +32,7 @@ def load_causal_denoiser(tensors: Mapping[str, Tensor], config: CausalConfig) ->
     CheckpointError as `load_denoiser_weights`.
     """
     weights = load_denoiser_weights(tensors, config.denoiser)
-    return _filled(lambda: CausalWanDenoiser(config), weights)
+    return filled(lambda: CausalWanDenoiser(config), weights)
 
 
 def denoiser_again(
@@ -43,13 +41,5 @@ def denoiser_again(
     """Return the denoiser of a graph's own account and the float32 weights of the graph."""
     config = msgspec.json.decode(architecture, type=WanConfig | CausalConfig)
     if isinstance(config, CausalConfig):
-        return _filled(lambda: CausalWanDenoiser(config), weights)
-    return _filled(lambda: WanDenoiser(config), weights)
-
-
-def _filled(make: Callable[[], _Denoiser], weights: Mapping[str, Tensor]) -> _Denoiser:
-    """Make a module without storage and let it take the weights over, uncopied."""
-    with torch.device("meta"):
-        module = make()
-    module.load_state_dict({name: weights[name] for name in module.state_dict()}, assign=True)
-    return module.eval().requires_grad_(requires_grad=False)
+        return filled(lambda: CausalWanDenoiser(config), weights)
+    return filled(lambda: WanDenoiser(config), weights)

@@ -9,12 +9,12 @@ of the attention within the clip are brought into the order of `rotary` on the w
 
 from __future__ import annotations
 
-import logging
 from functools import cache
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import torch
 
+from animatic_export.checkpoint.network import NetworkTensors, shapes_of
 from animatic_export.errors import CheckpointError
 from animatic_export.transformer import half_split
 from animatic_export.wan.config import PATCH
@@ -27,12 +27,13 @@ if TYPE_CHECKING:
 
     from animatic_export.wan.config import WanConfig
 
-_log = logging.getLogger("animatic.export")
-
 PREFIXES: Final = ("model.diffusion_model.", "generator.", "model.", "net.", "")
 """Of ComfyUI, of Self-Forcing's wrapper, of its model, of rCM; they may follow each other."""
 WRAPPERS: Final = ("_fsdp_wrapped_module.", "_checkpoint_wrapped_module.", "_orig_mod.")
 """What FSDP, activation checkpoints and torch.compile put anywhere into a name."""
+GATE: Final = ".to_gate_compress."
+SPARSE: Final = ".attn_op.local_attn."
+"""TurboDiffusion's sparse-linear attention, which has a projection of its own."""
 ANCHOR: Final = "patch_embedding.weight"
 """Every checkpoint has it, under this name in both namings: what stands before it is the prefix."""
 
@@ -109,27 +110,27 @@ def load_denoiser_weights(tensors: Mapping[str, Tensor], config: WanConfig) -> d
     CheckpointError names the first that is missing, has another shape or belongs to another model.
     """
     found = _published_names(tensors)
-    shapes = _shapes(config)
+    network = NetworkTensors(
+        tensors, found, f"a {config.title}", "give a text-to-video checkpoint of that model"
+    )
+    shapes = shapes_of(lambda: WanDenoiser(config))
     original = any(name.startswith("blocks.0.self_attn.") for name in found)
     state: dict[str, Tensor] = {}
     for row in _rows(config.layers):
         names = row.original if original else row.diffusers
         parts = []
         for place, name in enumerate(names):
-            if name not in found:
-                raise CheckpointError(
-                    f"The checkpoint has no tensor {name}, which a {config.title} has: give a "
-                    "whole checkpoint of that model."
-                )
-            part = _checked(tensors[found.pop(name)], name, shapes[row.ours], len(names), config)
+            wanted = (shapes[row.ours][0] // len(names), *shapes[row.ours][1:])
+            part = network.take(name, *_allowed(name, wanted, config)).float().reshape(wanted)
             parts.append(half_split(part, config.heads) if place < row.turned else part)
         state[row.ours] = torch.cat(parts) if len(parts) > 1 else parts[0]
-    for name in found:
-        raise CheckpointError(
-            f"The checkpoint has a tensor {name}, which a {config.title} does not have: give a "
-            "text-to-video checkpoint of that model, neither quantised nor extended."
-        )
+    network.close()
     return state
+
+
+def left_out(tensors: Iterable[str]) -> int:
+    """Count FastWan's gates of FastVideo's sparse attention, which diffusers leaves out too."""
+    return sum(GATE in name for name in tensors)
 
 
 def _rows(layers: int) -> Iterator[Row]:
@@ -145,12 +146,6 @@ def _rows(layers: int) -> Iterator[Row]:
             )
 
 
-def _shapes(config: WanConfig) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        module = WanDenoiser(config)
-    return {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-
-
 def _published_names(tensors: Iterable[str]) -> dict[str, str]:
     """Map each tensor's name without prefixes to its whole name; CheckpointError if there is none.
 
@@ -164,12 +159,15 @@ def _published_names(tensors: Iterable[str]) -> dict[str, str]:
         )
     prefix = anchors[0][: -len(ANCHOR)]
     names = {name.removeprefix(prefix): whole for name, whole in plain.items()}
-    gates = {name for name in names if ".to_gate_compress." in name}
-    if gates:
-        # FastWan's gates of FastVideo's sparse attention, which diffusers drops too.
-        _log.info("leaving out %d gates of sparse attention: attention is dense here", len(gates))
+    for name in names:
+        if SPARSE in name:
+            raise CheckpointError(
+                f"The checkpoint has a tensor {name}: it is TurboDiffusion's, with sparse "
+                "attention that is not computed here; give one with dense attention, such as "
+                "rCM's (worstcoder/rcm-Wan)."
+            )
     # rCM counts its training in tensors called accum_*.
-    return {n: w for n, w in names.items() if n not in gates and not n.startswith("accum_")}
+    return {n: w for n, w in names.items() if GATE not in n and not n.startswith("accum_")}
 
 
 def _unwrapped(name: str) -> str:
@@ -187,22 +185,15 @@ def _is_prefix(text: str) -> bool:
     return True
 
 
-def _checked(
-    tensor: Tensor, name: str, ours: tuple[int, ...], parts: int, config: WanConfig
-) -> Tensor:
-    """Return a published tensor in float32 and our shape, or one of `parts` that make it up."""
-    wanted = (ours[0] // parts, *ours[1:])
-    allowed = [wanted]
+def _allowed(
+    name: str, wanted: tuple[int, ...], config: WanConfig
+) -> tuple[tuple[int, ...], ...]:
+    """The published shapes of what has this one here, the usual first."""
     if name == ANCHOR:  # a convolution everywhere but in rCM, where it is a linear layer
-        allowed = [(ours[0], config.latent_channels, 1, PATCH, PATCH), wanted]
-    elif name.endswith(("scale_shift_table", "modulation")):
-        allowed = [(1, *wanted)]
-    if tuple(tensor.shape) not in allowed:
-        raise CheckpointError(
-            f"The tensor {name} is {list(tensor.shape)} and a {config.title} has "
-            f"{list(allowed[0])}: give a checkpoint of that model."
-        )
-    return tensor.float().reshape(wanted)
+        return (wanted[0], config.latent_channels, 1, PATCH, PATCH), wanted
+    if name.endswith(("scale_shift_table", "modulation")):
+        return ((1, *wanted),)
+    return (wanted,)
 
 
 @cache

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from animatic_export.checkpoint.network import NetworkTensors, filled, shapes_of
 from animatic_export.errors import CheckpointError
 from animatic_export.wan.vae_decoder import WanVaeDecoder
 
@@ -143,30 +144,23 @@ def load_wan_decoder(
                 "folder in diffusers' layout with its config.json."
             )
         config = WanVaeConfig(width=len(tensors[ORIGINAL]))
-    names = {names[original]: ours for ours, *names in _modules(config)}
+    published = {ours: names[original] for ours, *names in _modules(config)}
+    before = published["post_quant_conv"]
+    part = NetworkTensors(
+        tensors,
+        {name: name for name in tensors if name.startswith(("decoder.", f"{before}."))},
+        "the decoder of a Wan 2.1 VAE of this config",
+        "give the VAE of Wan 2.1 (Wan 2.2's is another)",
+    )
     weights: dict[str, Tensor] = {}
-    for name in tensors:
-        module, _, kind = name.rpartition(".")
-        if module not in names:
-            if name.startswith("decoder."):
-                raise CheckpointError(
-                    f"The VAE's decoder has {name}, which Wan 2.1's has not (Wan 2.2's is another, "
-                    "and is not supported): give the VAE of Wan 2.1."
-                )
-            continue
-        wide = tensors[name].float()
+    for ours, shape in shapes_of(lambda: WanVaeDecoder(config)).items():
+        module, _, kind = ours.rpartition(".")
         # A convolution of pictures is one of clips that is one frame deep.
-        flat = names[module].endswith(".conv") and kind == "weight"
-        weights[f"{names[module]}.{kind}"] = wide.unsqueeze(2) if flat else wide
-    decoder = WanVaeDecoder(config)
-    try:
-        decoder.load_state_dict(weights)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        raise CheckpointError(
-            f"The VAE's tensors do not fit Wan 2.1's decoder ({reason}): give the VAE of Wan 2.1."
-        ) from error
-    return decoder.eval().requires_grad_(requires_grad=False)
+        flat = module.endswith(".conv") and kind == "weight"
+        wanted = (*shape[:2], *shape[3:]) if flat else shape
+        weights[ours] = part.take(f"{published[module]}.{kind}", wanted).float().view(shape)
+    part.close()
+    return filled(lambda: WanVaeDecoder(config), weights)
 
 
 def _modules(config: WanVaeConfig) -> Iterator[tuple[str, str, str]]:

@@ -26,7 +26,7 @@ from animatic.errors import OutputError
 
 if TYPE_CHECKING:
     from animatic.bundle import DecoderRole
-    from animatic.engine.choice import DeviceName
+    from animatic.engine.choice import DeviceName, TextDevice
     from animatic.pipeline import Pipeline
     from animatic.shot import DecoderName, Shot, ShotPlan
 
@@ -104,6 +104,13 @@ Target = Path | DefaultName | Literal["-"]
 @device_option
 @precision_option
 @click.option(
+    "--text-device",
+    type=click.Choice(["auto", "cpu", "gpu"]),
+    default="auto",
+    show_default=True,
+    help="Where the text encoder runs; auto leaves one that is large on the processor.",
+)
+@click.option(
     "--fallback",
     is_flag=True,
     help="If the GPU is lost in mid-clip, finish on the processor instead.",
@@ -133,6 +140,7 @@ def command(  # noqa: PLR0913, one per option
     decoder: DecoderName | DecoderRole | None,
     device: DeviceName,
     precision: str | None,
+    text_device: TextDevice,
     fallback: bool,
     threads: int | None,
     force: bool,
@@ -182,7 +190,12 @@ def command(  # noqa: PLR0913, one per option
     from animatic.pipeline import Pipeline
 
     with Pipeline.open(
-        bundle, device=device, precision=precision, threads=threads, fallback=fallback
+        bundle,
+        device=device,
+        precision=precision,
+        text_device=text_device,
+        threads=threads,
+        fallback=fallback,
     ) as pipeline:
         choice = pipeline.choice
         if choice is not None and choice.is_fallback:

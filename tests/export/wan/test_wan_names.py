@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from animatic_export.errors import CheckpointError
+from animatic_export.transformer import half_split
 from animatic_export.wan.config import WAN_1_3B, WAN_14B, WanConfig
 from animatic_export.wan.names import canonical, load_denoiser_weights
-from animatic_export.wan.rotary import half_split
 from tests.export.wan.toy import CONFIG, diffusers_model, diffusers_weights, original_weights
 
 if TYPE_CHECKING:
