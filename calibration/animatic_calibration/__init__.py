@@ -12,6 +12,8 @@ It may import :mod:`animatic` and nothing else of ours (:mod:`animatic_engines` 
 needs onnx beside the runtime, not torch. Nothing here knows any model by name.
 
     prompts     what clips are made of                  split_products  a cut product, in parts
+    sources     which graphs are quantised              weights         in graphs, or in files
+    effort      how much is done for a costly model     ways            a decoder and its networks
     layers      what of a graph can be quantised        smoothing       SmoothQuant
     capture     listens to every call                   ranges          where tensors are clipped
     quantise    puts the Q/DQ pairs in                  sensitivity     which layers stay high

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import glob
 import os
 import re
 import shlex
@@ -104,6 +105,8 @@ def command(  # noqa: PLR0913, one per option
     found = () if targets is None else find_targets(targets)
     for target in found:  # refused before the work begins
         check_target(target, precision or target.default_precision)
+    with _explained(out):
+        typed = _as_typed(recipe, out)
     request = Request(
         checkpoint=checkpoint,
         base=base,
@@ -113,7 +116,7 @@ def command(  # noqa: PLR0913, one per option
         window=window,
         sizes=_sizes(sizes),
         frames=_counts(frames),
-        command=_as_typed(recipe, out),
+        command=typed,
     )
     _make_reference(recipe, request, out, force=force)
     for each in wanted_precisions(precision, found):
@@ -144,7 +147,13 @@ def _counts(text: str | None) -> tuple[int, ...]:
 
 
 def _as_typed(recipe: str, out: Path) -> str:
-    """The command that made the bundle, with the names of files and not where they lay."""
+    """The command that made the bundle, with the names of files and not where they lay.
+
+    LoraError for a LoRA's strength that is none.
+    """
+    from animatic_export.checkpoint.adapter import parse_adapter
+    from animatic_export.checkpoint.source import is_here
+
     context = click.get_current_context()
     words = ["animatic", "export", recipe]
     for parameter in context.command.params:
@@ -153,8 +162,11 @@ def _as_typed(recipe: str, out: Path) -> str:
             continue
         for each in value if isinstance(value, tuple) else (value,):
             words.append(parameter.opts[0])
-            if each is not True:
-                words.append(Path(each).name if os.path.lexists(str(each)) else str(each))
+            if each is True:
+                continue
+            text = str(each)
+            file = parse_adapter(text)[0] if parameter.name == "adapters" else text
+            words.append((Path(file).name if is_here(file) else file) + text.removeprefix(file))
     return shlex.join([*words, "--out", out.name])
 
 
@@ -175,6 +187,7 @@ def _make_reference(name: str, request: Request, out: Path, *, force: bool) -> N
             raise click.ClickException(
                 f"{out} is a bundle of {there.family} and not of {name}: choose another --out."
             )
+        _refuse_idle_options(request)
         return  # more is to be added to it
     with _explained(out):
         export = recipe.prepare(request)
@@ -185,14 +198,15 @@ def _make_reference(name: str, request: Request, out: Path, *, force: bool) -> N
         raise click.ClickException(
             f"{out} is there already, from another checkpoint: give --force to replace it."
         )
-    for notice in export.notices:
-        click.echo(notice, err=True)
     # Made beside and renamed: a failure leaves no half bundle, and the old one as it was.
     making = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
         shutil.rmtree(making, ignore_errors=True)  # of a run that was killed and had our number
         with _writable(out):
+            _sweep(out)
             making.mkdir(parents=True)
+        for notice in export.notices:
+            click.echo(notice, err=True)
         with _explained(out):
             export.write(making, _say)
         with _writable(out):
@@ -203,12 +217,46 @@ def _make_reference(name: str, request: Request, out: Path, *, force: bool) -> N
 
 def _refuse_foreign_options(recipe: Recipe, request: Request) -> None:
     """Refuse what a recipe does not understand rather than leave it out in silence."""
+    for field, option in _given(request):
+        if field not in {"checkpoint", *recipe.options}:
+            raise click.UsageError(f"{recipe.name} does not take {option}; leave it out.")
+
+
+def _refuse_idle_options(request: Request) -> None:
+    """Refuse what changes nothing in a bundle that is there, rather than pass it over."""
+    for _, option in _given(request):
+        raise click.UsageError(
+            f"{option} needs --checkpoint; without it, only --precision and --target add to a "
+            "bundle."
+        )
+
+
+def _given(request: Request) -> Iterator[tuple[str, str]]:
+    """Give each field of a request that is set, and the option that set it."""
     words = {"tiny_decoder": "--tiny-decoder", "adapters": "--lora", "sizes": "--size"}
     for field in fields(Request):
-        known = {"checkpoint", "command"} | recipe.options
-        if getattr(request, field.name) and field.name not in known:
-            option = words.get(field.name, f"--{field.name}")
-            raise click.UsageError(f"{recipe.name} does not take {option}; leave it out.")
+        if getattr(request, field.name) and field.name != "command":
+            yield field.name, words.get(field.name, f"--{field.name}")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed runs left beside the bundle; the number in a name is its process's."""
+    for left in out.parent.glob(f".{glob.escape(out.name)}.*.tmp"):
+        number = left.name.removesuffix(".tmp").rpartition(".")[2]
+        if number.isdecimal() and not _is_alive(int(number)):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_alive(process: int) -> bool:
+    if os.name == "nt":  # where signal 0 is no question
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def swap_in(made: Path, out: Path) -> None:

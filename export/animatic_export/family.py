@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from animatic.bundle import SCHEMA_VERSION, Bundle, FileRef, TextSpec
 from animatic.store import sha256_file, write_bundle
 from animatic_export.checkpoint.licence import licence_lines, write_licences
+from animatic_export.external_data import refuse_if_short
 from animatic_export.parts import export_parts
 from animatic_export.provenance import provenance
 from animatic_export.t5.tokenizer import read_tokenizer
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
         SamplerSpec,
         Tier,
     )
-    from animatic_export.graph import GraphPlan
+    from animatic_export.parts import Part
     from animatic_export.published import PublishedModel
     from animatic_export.recipe import Request
 
@@ -45,6 +46,7 @@ class Description:
     family: the recipe's name. prompt_tokens: how many the text encoder reads. states_length: see
     `animatic.bundle.TextSpec`. clean_prompts: see `animatic_export.t5.tokenizer.read_tokenizer`.
     method: raised when the same checkpoint gives another bundle.
+    architectures: the resolved shape of each network, in JSON.
     """
 
     family: str
@@ -58,6 +60,7 @@ class Description:
     prompt_tokens: int
     states_length: int
     clean_prompts: bool
+    architectures: tuple[str, ...]
     adapters: tuple[Adapter, ...] = ()
 
 
@@ -69,33 +72,39 @@ class FamilyExport:
         published: PublishedModel,
         request: Request,
         description: Description,
-        plans: tuple[Callable[[], GraphPlan], ...],
+        parts: tuple[Part[Any], ...],
+        warnings: tuple[str, ...] = (),
     ) -> None:
-        """Take what `prepare` found out.
+        """Take what `prepare` found out, and refuse what does not fit before anything is loaded.
 
-        plans: of every graph, the one first that is most likely to be refused.
+        parts: the graphs to come, the one first that is most likely to be refused.
+        warnings: lines to be said before the export.
         """
         self._published = published
         self._request = request
         self._description = description
-        self._plans = plans
+        self._parts = parts
+        self._warnings = warnings
+        self._tokenizer = read_tokenizer(published.tokenizer, clean=description.clean_prompts)
+        self._size = sum(part.check() for part in parts)
 
     @property
     def notices(self) -> tuple[str, ...]:
-        """The licences of what is exported."""
-        return tuple(line for found in self._published.licences for line in licence_lines(found))
+        """The licences of what is exported, and what else is to be known of it."""
+        licences = (line for found in self._published.licences for line in licence_lines(found))
+        return (*licences, *self._warnings)
 
     def is_current(self, bundle: Bundle) -> bool:
-        """Whether a bundle was made from these very files, settings and tools of ours."""
-        return bundle.provenance.source_sha256 == self._digest
+        """Whether a bundle was made from these very files and settings."""
+        return bundle.provenance.source_sha256 == self.digest
 
     def write(self, folder: Path, say: Callable[[str], None]) -> None:
         """Fill an empty folder with the bundle."""
         about = self._description
-        graphs = export_parts(self._plans, folder, say)
+        refuse_if_short(folder, self._size, "The bundle")
+        graphs = export_parts(self._parts, folder, say)
         tokenizer = folder / "tokenizer.json"
-        source = self._published.base / "tokenizer"
-        tokenizer.write_bytes(read_tokenizer(source, clean=about.clean_prompts))
+        tokenizer.write_bytes(self._tokenizer)
         first = self._published.licences[0]
         bundle = Bundle(
             schema_version=SCHEMA_VERSION,
@@ -106,7 +115,7 @@ class FamilyExport:
             description=about.text,
             provenance=provenance(
                 source=first.component,
-                digest=self._digest,
+                digest=self.digest,
                 licence=first.name,
                 command=self._request.command,
                 adapters=about.adapters,
@@ -129,7 +138,7 @@ class FamilyExport:
         write_bundle(folder, bundle)
 
     @cached_property
-    def _digest(self) -> str:
+    def digest(self) -> str:
         """Hash all that decides the bundle; reads every byte of the checkpoint, once."""
         settings = msgspec.json.encode(msgspec.to_builtins(self._description), order="sorted")
         return self._published.digest(settings.decode())

@@ -23,6 +23,8 @@ class Usual(NamedTuple):
     multiple: sides are multiples of this many pixels.
     temporal_factor: frames per latent frame after the first.
     block: latent frames that a model with context makes at a time; 0 for one without.
+    largest, longest: pixels of a side and frames beyond which positions mean nothing to the model;
+        0 if there is no such bound.
     """
 
     preview: tuple[int, int]
@@ -32,6 +34,8 @@ class Usual(NamedTuple):
     multiple: int
     temporal_factor: int
     block: int = 0
+    largest: int = 0
+    longest: int = 0
 
 
 class Offer(NamedTuple):
@@ -86,7 +90,17 @@ def _problems(request: Request, usual: Usual) -> Iterator[str]:
                 f"{width}x{height} cannot be made: both sides must be multiples of "
                 f"{usual.multiple} pixels; the nearest is --size {w}x{h}."
             )
+        if usual.largest and max(width, height) > usual.largest:
+            yield (
+                f"{width}x{height} cannot be made: the model knows places of up to "
+                f"{usual.largest} pixels along a side; give a smaller --size."
+            )
     for frames in request.frames:
+        if usual.longest and frames > usual.longest:
+            yield (
+                f"A clip of {frames} frames cannot be made: the model knows places of up to "
+                f"{usual.longest} frames; give fewer --frames."
+            )
         latents, rest = divmod(frames - 1, usual.temporal_factor)
         wrong_block = usual.block and (latents + 1) % usual.block
         if rest or wrong_block:

@@ -67,12 +67,17 @@ def typed_plan(plan: GraphPlan, precision: str, made_from: str) -> GraphPlan:
 
 
 def typed_module(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a copy of a module whose matrices outside its islands have another type."""
+    """Return a copy of a module whose matrices outside its islands have another type.
+
+    Those that have it already are shared: a text encoder's may be most of a machine's memory.
+    """
     # What the memo already holds is not copied: so no weight is there in its old type once more.
     copies: dict[int, object] = {}
     for weight in _retyped(module):
-        narrow = weight.detach().to(dtype, copy=True)
-        copies[id(weight)] = nn.Parameter(narrow, requires_grad=weight.requires_grad)
+        narrow = weight
+        if weight.dtype != dtype:
+            narrow = nn.Parameter(weight.detach().to(dtype), requires_grad=weight.requires_grad)
+        copies[id(weight)] = narrow
     return copy.deepcopy(module, copies)
 
 

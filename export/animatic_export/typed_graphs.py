@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import logging
 import shutil
@@ -59,6 +60,8 @@ def _add(folder: Path, precision: str) -> dict[Role, float]:
             ):
                 plan = typed_plan(recipe.plan(opened, role), precision, origin)
                 exported[role] = export_graph(plan, staged)
+                del plan
+                gc.collect()  # before the next is loaded; see `parts.export_parts`
         if exported:
             add_graphs(folder, [graph.spec for graph in exported.values()], staged)
     return {role: graph.error for role, graph in exported.items()}

@@ -22,7 +22,7 @@ from animatic.bundle import Conditioning, GraphSpec, LatentStats, SamplerSpec, S
 from animatic.store import open_bundle, sha256_file, write_bundle
 from animatic.text_cache import SWITCH
 from animatic_calibration.calibrate import calibrate_bundle
-from animatic_calibration.sources import LIMITS, Limits
+from animatic_calibration.sources import Limits
 from animatic_export.graph import GraphPlan, export_graph
 from animatic_export.ltx.config import LtxDecoderConfig, LtxDenoiserConfig
 from animatic_export.ltx.denoiser import LtxDenoiser
@@ -154,12 +154,12 @@ def write_photoreal_bundle(kind: str, base: Path) -> Path:
 def write_calibrated_bundle(kind: str, base: Path) -> Path:
     """Return the same with int8 graphs, for the whole session; copy it to change it.
 
-    Wan is calibrated as a small model is, the others as if they were large.
+    It is calibrated as if clips took minutes, and but for Wan as if the graphs were gigabytes.
     """
     root = base / f"photoreal-{kind}-int8"
     if not root.exists():
         shutil.copytree(write_photoreal_bundle(kind, base), root)
-        limits = LIMITS if kind == "wan" else Limits(costly=0, in_memory=0, one_file=0)
+        limits = Limits(costly=0) if kind == "wan" else Limits(costly=0, in_memory=0, one_file=0)
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(SWITCH, "0")
             calibrate_bundle(root, PROMPTS, LENIENT, limits=limits)

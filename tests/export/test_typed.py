@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from typing import TYPE_CHECKING
 
 import onnx
@@ -16,7 +17,7 @@ from animatic_export.blockout.graphs import decoder_plan, denoiser_plan
 from animatic_export.blockout.vae import VideoVae
 from animatic_export.cli import command
 from animatic_export.errors import ExportError, ParityError
-from animatic_export.graph import GraphPlan, export_graph
+from animatic_export.graph import ExportedGraph, GraphPlan, export_graph
 from animatic_export.typed import typed_module, typed_plan
 from animatic_export.typed_graphs import add_typed_graphs
 from tests.export.toy import DENOISER, VAE
@@ -68,6 +69,31 @@ def test_a_weight_that_changes_its_type_is_not_copied_in_the_old_one(
     assert copied == floats
     places = {p.data_ptr() for p in module.parameters()}
     assert not places & {p.data_ptr() for p in half.parameters()}
+
+
+def test_a_weight_that_has_the_type_already_is_shared() -> None:
+    layer = nn.Linear(3, 2, dtype=torch.bfloat16)
+    assert typed_module(layer, torch.bfloat16) is not layer
+    shared = typed_module(nn.Sequential(layer), torch.bfloat16)
+    assert next(shared.parameters()) is next(layer.parameters())
+
+
+def test_only_one_role_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = shutil.copytree(shipped_bundle_path(), tmp_path / "blockout")
+    before: list[weakref.ref[nn.Module]] = []
+    alive: list[int] = []
+
+    def export(plan: GraphPlan, _folder: Path) -> ExportedGraph:
+        alive.append(sum(module() is not None for module in before))
+        assert plan.reference is not None
+        before.extend((weakref.ref(plan.module), weakref.ref(plan.reference)))
+        return ExportedGraph(open_bundle(root, verify=False).bundle.graph(plan.role), 0.0)
+
+    monkeypatch.setattr("animatic_export.typed_graphs.export_graph", export)
+    monkeypatch.setattr("animatic_export.typed_graphs.add_graphs", lambda *_: None)
+    monkeypatch.setattr("animatic_export.typed_graphs._is_whole", lambda *_: False)
+    add_typed_graphs(root, "bf16")
+    assert alive == [0] * 3
 
 
 def test_an_unknown_type_is_refused() -> None:

@@ -45,6 +45,12 @@ def find_weights(path: Path) -> Path:
     raise CheckpointError(_without_weights(path))
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has weights under diffusers' name, whole or in shards."""
+    stem = STEMS[0]
+    return any((folder / f"{stem}{ending}").is_file() for ending in (".safetensors", _INDEX))
+
+
 def is_index(path: Path) -> bool:
     """Whether the file is an index of shards."""
     return path.name.endswith(_INDEX)

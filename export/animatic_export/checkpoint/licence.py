@@ -40,7 +40,10 @@ _SPDX: Final = {
 }
 """Of those that model cards name, in lower case, those that SPDX lists under the same name."""
 _NON_COMMERCIAL: Final = re.compile(r"\bnc\b|non-?commercial", re.IGNORECASE)
-_TEXTS: Final = re.compile(r"(?:LICEN[CS]E|COPYING|NOTICE)(?:[.-].*)?", re.IGNORECASE)
+_TEXTS: Final = re.compile(
+    r"(?:LICEN[CS]E|COPYING|NOTICE)(?:[.-].*)?|.*licen[cs]e.*\.txt", re.IGNORECASE
+)
+"""Lightricks' are called after each model: ltx-video-2b-v0.9.5.license.txt."""
 _LARGEST_TEXT: Final = 1 << 20
 """Bytes of a card or licence text; what is larger is something else."""
 
@@ -70,7 +73,6 @@ KNOWN: Final = dict(
         _on_hub("FastVideo/FastWan-QAD-FP8-1.3B", "Apache-2.0", "Apache-2.0", ""),
         _on_hub("gdhe17/Self-Forcing", "code Apache-2.0", "", _UNCHECKED),
         _on_hub("worstcoder/rcm-Wan", "Apache-2.0", "Apache-2.0", _UNCHECKED),
-        _on_hub("TurboDiffusion/TurboWan2.1-T2V-1.3B-480P", "Apache-2.0", "Apache-2.0", _UNCHECKED),
         _on_hub("lightx2v/Wan2.1-Distill-Models", "", "", _UNCHECKED),
         _on_hub("Lightricks/LTX-Video", "OpenRail-M", "", "from 0.9.5 on; check the card"),
         _on_hub("tianweiy/CausVid", "CC BY-NC-SA", "", "never a default here"),

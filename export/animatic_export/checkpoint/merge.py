@@ -14,14 +14,15 @@ import torch
 
 from animatic.bundle import Adapter
 from animatic_export.checkpoint.adapter import LoraLayer, read_layers, strip_prefix
-from animatic_export.checkpoint.tensors import Checkpoint, Tensors, open_tensors
+from animatic_export.checkpoint.tensors import Tensors
 from animatic_export.errors import LoraError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from pathlib import Path
 
     from torch import Tensor
+
+    from animatic_export.checkpoint.tensors import Checkpoint
 
     Translate = Callable[[str], str]
 
@@ -100,10 +101,10 @@ class Merged(Tensors):
 
 def merge(
     base: Tensors,
-    adapters: Sequence[tuple[Path, float]],
+    adapters: Sequence[tuple[Checkpoint, float]],
     translate: Translate | None = None,
 ) -> Merged:
-    """Add LoRAs, each a file and its strength, to a checkpoint; nothing is loaded yet.
+    """Add LoRAs, each its file and its strength, to a checkpoint; nothing is loaded yet.
 
     translate: the one name of a module, for each of its published names; a name that it does not
         know comes back as it is. None: LoRA and checkpoint have the same names.
@@ -113,12 +114,11 @@ def merge(
     targets = _targets(base, translate)
     changes: dict[str, list[_Change]] = {}
     entries: list[Adapter] = []
-    for path, strength in adapters:
-        lora = open_tensors(path)
+    for lora, strength in adapters:
         for name, change in _place(lora, strength, targets, translate):
             _check_fit(base, name, change)
             changes.setdefault(name, []).append(change)
-        entries.append(Adapter(file=path.name, sha256=lora.sha256, strength=strength))
+        entries.append(Adapter(file=lora.path.name, sha256=lora.sha256, strength=strength))
     return Merged(base, changes, tuple(entries))
 
 

@@ -19,8 +19,9 @@ from animatic_export.errors import MissingCheckpointError
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-CARD: Final = ("README.md", "LICEN[CS]E*", "NOTICE*")
+CARD: Final = ("README.md", "LICEN[CS]E*", "NOTICE*", "*licen[cs]e*.txt")
 """What is fetched beside the weights where there is such a thing: the model card and licences."""
+WHOLE: Final = "give a checkpoint that does, whole"
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _HUB: Final = re.compile(
@@ -57,7 +58,10 @@ def hub_reference(reference: str | Path) -> HubReference | None:
 
 
 def locate(
-    reference: str | Path, wanted: Sequence[str] = ("*",), card: Sequence[str] = CARD
+    reference: str | Path,
+    wanted: Sequence[str] = ("*",),
+    card: Sequence[str] = CARD,
+    advice: str = WHOLE,
 ) -> Path:
     """Return the file or folder of a checkpoint, fetching it if it is on the hub and not here.
 
@@ -65,6 +69,7 @@ def locate(
     wanted: patterns (`fnmatch`, "*" crosses "/") of the only files that are needed of a folder or
         a repository; each must be there.
     card: patterns of what else is fetched where it exists.
+    advice: what to do where something that is wanted is not there.
     """
     hub = hub_reference(reference)
     if hub is None:
@@ -75,11 +80,11 @@ def locate(
             )
         path = Path(reference).expanduser()
         if path.is_dir():
-            _check_complete(path, wanted, str(reference))
+            _check_complete(path, wanted, str(reference), advice)
         return path
     if hub.file is None:
         folder = _fetch(hub, [*wanted, *card])
-        _check_complete(folder, wanted, str(reference))
+        _check_complete(folder, wanted, str(reference), advice)
         return folder
     file = _fetch(hub, [glob.escape(hub.file), *card]) / hub.file
     if not file.is_file():
@@ -161,11 +166,9 @@ def _silence(error: Exception) -> str:
     return "the hub cannot be reached: connect to the network, without HF_HUB_OFFLINE"
 
 
-def _check_complete(folder: Path, wanted: Sequence[str], name: str) -> None:
+def _check_complete(folder: Path, wanted: Sequence[str], name: str, advice: str) -> None:
     """Refuse a folder that lacks what is wanted."""
     for pattern in wanted:
         files = (file for file in folder.rglob("*") if file.is_file())
         if not any(fnmatch(file.relative_to(folder).as_posix(), pattern) for file in files):
-            raise MissingCheckpointError(
-                f"{name} holds no {pattern}: give a checkpoint that does, whole."
-            )
+            raise MissingCheckpointError(f"{name} holds no {pattern}: {advice}.")

@@ -40,6 +40,14 @@ class LtxDenoiserConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         """Of a token."""
         return self.heads * self.head_width
 
+    @property
+    def title(self) -> str:
+        """What the model is called: "LTX-Video 2B", or its shape."""
+        shape = (self.layers, self.heads, self.head_width)
+        if shape == (28, 32, 64):
+            return "LTX-Video 2B"
+        return f"LTX-Video of {self.layers} layers and width {self.width}"
+
 
 class LtxDecoderConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The VAE's decoder; the defaults are those of LTX-Video 0.9.5 to 0.9.8.

@@ -73,6 +73,7 @@ class _SingleFile(msgspec.Struct):
 
     transformer: dict[str, object] = {}  # msgspec copies an empty default
     vae: dict[str, object] = {}
+    allowed_inference_steps: list[object] | None = None
 
 
 _TRANSFORMER: Final[Mapping[str, object]] = {
@@ -167,14 +168,26 @@ def single_file_configs(
 
     CheckpointError if it says another model.
     """
-    try:
-        said = msgspec.json.decode(metadata.get("config", "{}"), type=_SingleFile)
-    except msgspec.DecodeError as error:
-        raise _malformed(error) from error
+    said = _single_file(metadata)
     denoiser = LtxDenoiserConfig(frame_rate=frame_rate)
     if said.transformer:
         denoiser = denoiser_config(said.transformer, frame_rate)
     return denoiser, decoder_config(said.vae) if said.vae else LtxDecoderConfig()
+
+
+def says_distilled(metadata: Mapping[str, str]) -> bool:
+    """Whether a single file names the steps that it was distilled for, as Lightricks' loader asks.
+
+    CheckpointError as `single_file_configs`.
+    """
+    return bool(_single_file(metadata).allowed_inference_steps)
+
+
+def _single_file(metadata: Mapping[str, str]) -> _SingleFile:
+    try:
+        return msgspec.json.decode(metadata.get("config", "{}"), type=_SingleFile)
+    except msgspec.DecodeError as error:
+        raise _malformed(error) from error
 
 
 def _from_diffusers(found: _DiffusersVae) -> LtxDecoderConfig:

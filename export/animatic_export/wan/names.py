@@ -185,9 +185,7 @@ def _is_prefix(text: str) -> bool:
     return True
 
 
-def _allowed(
-    name: str, wanted: tuple[int, ...], config: WanConfig
-) -> tuple[tuple[int, ...], ...]:
+def _allowed(name: str, wanted: tuple[int, ...], config: WanConfig) -> tuple[tuple[int, ...], ...]:
     """The published shapes of what has this one here, the usual first."""
     if name == ANCHOR:  # a convolution everywhere but in rCM, where it is a linear layer
         return (wanted[0], config.latent_channels, 1, PATCH, PATCH), wanted

@@ -1,7 +1,8 @@
 """How each distillation of Wan 2.1 1.3B wants to be sampled, and which checkpoints it is known of.
 
 Schedules and rules: the models' published code, as `animatic.schedules` and `animatic.sampler`
-have them.
+have them. The base is sampled as the documentation of diffusers' WanPipeline samples it; the README
+of github.com/Wan-Video/Wan2.1 recommends a shift of 8 to 12 and a guidance of 6 for the 1.3B.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from animatic_export.errors import ExportError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["SAMPLERS", "SELF_FORCING_SAMPLER", "choose_sampler"]
+__all__ = ["PUBLISHED", "SAMPLERS", "SELF_FORCING_SAMPLER", "choose_sampler"]
 
 NEGATIVE_PROMPT: Final = (
     "色调艳丽，过曝，静态，细节模糊不清，字幕，风格，作品，画作，画面，静止，整体发灰，最差质量，"
@@ -33,8 +34,9 @@ NEGATIVE_PROMPT: Final = (
 
 BASE_STEPS: Final = (50, 40, 30, 20)
 BASE_SHIFT: Final = 3.0
-"""Wan's own flow shift for 480p; 5 is for 720p, which the 1.3B was not made for."""
+"""`flow_shift` for 480p in the documentation of diffusers' WanPipeline, which has 5 for 720p."""
 BASE_GUIDANCE: Final = 5.0
+"""`guidance_scale` there."""
 
 
 def _base() -> SamplerSpec:
@@ -65,11 +67,17 @@ SELF_FORCING_SAMPLER: Final = SamplerSpec(kind="renoise", sigmas=SELF_FORCING, c
 _KNOWN: Final[Mapping[str, str]] = {
     "fastvideo/fastwan": "fastwan-3",
     "worstcoder/rcm": "rcm-4",
-    "turbodiffusion/turbowan": "rcm-4",
-    "lightx2v/": "lightx2v-4",
+    "lightx2v/wan2.1": "lightx2v-4",
     "wan-ai/wan2.1-t2v-1.3b": "base",
 }
 """Beginnings of hub ids, in lower case: their checkpoints were made for this sampler."""
+PUBLISHED: Final[Mapping[str, str]] = {
+    "fastwan-3": "FastVideo/FastWan2.1-T2V-1.3B-Diffusers",
+    "rcm-4": "worstcoder/rcm-Wan",
+    "lightx2v-4": "lightx2v/Wan2.1-Distill-Models",
+    "base": "Wan-AI/Wan2.1-T2V-1.3B-Diffusers",
+}
+"""Where what a sampler was made for is published, as a file without an id may be."""
 
 
 def choose_sampler(name: str | None, checkpoint: str) -> SamplerSpec:

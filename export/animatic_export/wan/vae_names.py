@@ -158,7 +158,7 @@ def load_wan_decoder(
         # A convolution of pictures is one of clips that is one frame deep.
         flat = module.endswith(".conv") and kind == "weight"
         wanted = (*shape[:2], *shape[3:]) if flat else shape
-        weights[ours] = part.take(f"{published[module]}.{kind}", wanted).float().view(shape)
+        weights[ours] = part.take(f"{published[module]}.{kind}", wanted).float().reshape(shape)
     part.close()
     return filled(lambda: WanVaeDecoder(config), weights)
 

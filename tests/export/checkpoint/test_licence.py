@@ -168,6 +168,13 @@ def test_texts_are_copied_and_named(tmp_path: Path) -> None:
     assert (bundle / "licences" / names[0]).read_text() == "LICENSE.txt"
 
 
+def test_a_text_may_be_called_after_its_model(tmp_path: Path) -> None:
+    for name in ("ltx-video-2b-v0.9.5.license.txt", "licensing.txt", "Model License.md"):
+        (tmp_path / name).write_text(name)
+    found = find_licence("me/model", tmp_path)
+    assert [text.name for text in found.texts] == ["ltx-video-2b-v0.9.5.license.txt"]
+
+
 def test_a_component_without_a_text_gets_what_is_known(tmp_path: Path) -> None:
     notes = write_licences([find_licence("tianweiy/CausVid", tmp_path)], tmp_path)
     (note,) = notes

@@ -8,12 +8,13 @@ import torch
 from safetensors.torch import save_file
 
 from animatic.bundle import Adapter
-from animatic_export.checkpoint.merge import merge
+from animatic_export.checkpoint.merge import Merged
+from animatic_export.checkpoint.merge import merge as merge_opened
 from animatic_export.checkpoint.tensors import Tensors, open_tensors
 from animatic_export.errors import LoraError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from torch import Tensor
@@ -48,6 +49,14 @@ def translate(module: str) -> str:
 
 def same(module: str) -> str:
     return module
+
+
+def merge(
+    weights: Tensors, adapters: list[tuple[Path, float]], translate: Callable[[str], str] = same
+) -> Merged:
+    """Merge LoRAs that are given as files."""
+    opened = [(open_tensors(path), strength) for path, strength in adapters]
+    return merge_opened(weights, opened, translate)
 
 
 NAMINGS = {"original": same, "diffusers": translate}

@@ -78,7 +78,7 @@ def test_a_merge_is_what_diffusers_reads(
     save_file(weights, tmp_path / "base.safetensors")
 
     base = open_tensors(tmp_path / "base.safetensors")
-    merged = merge(base, [(tmp_path / "lora.safetensors", 0.5)], translate)
+    merged = merge(base, [(open_tensors(tmp_path / "lora.safetensors"), 0.5)], translate)
     for module in (name.removesuffix(".weight") for name in weights if name.endswith(".weight")):
         down = read.pop(f"transformer.{module}.lora_A.weight").double()
         up = read.pop(f"transformer.{module}.lora_B.weight").double()

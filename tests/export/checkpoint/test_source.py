@@ -28,6 +28,7 @@ REPOSITORY = "Wan-AI/Wan2.1-T2V-1.3B-Diffusers"
 FILES = {
     "README.md": b"---\nlicense: apache-2.0\n---\n",
     "LICENSE.txt": b"the licence",
+    "ltx-video-2b-v0.9.5.license.txt": b"another",
     "transformer/config.json": b"{}",
     "transformer/diffusion_pytorch_model.safetensors": b"weights",
     "text_encoder/model.safetensors": b"large",
@@ -350,7 +351,12 @@ def test_one_file_is_fetched_with_the_card(hub: Path) -> None:
     assert file.read_bytes() == b"large"
     root = hub / f"models--{REPOSITORY.replace('/', '--')}" / "snapshots" / COMMIT
     names = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    assert names == {"README.md", "LICENSE.txt", "text_encoder/model.safetensors"}
+    assert names == {
+        "README.md",
+        "LICENSE.txt",
+        "ltx-video-2b-v0.9.5.license.txt",
+        "text_encoder/model.safetensors",
+    }
     assert f"{REPOSITORY} has no file b.pt" in refusal(f"{REPOSITORY}:b.pt")
     assert f"{REPOSITORY} holds no vae/*" in refusal(REPOSITORY, ("vae/*",))
 

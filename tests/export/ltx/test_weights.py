@@ -137,6 +137,19 @@ def test_a_tensor_that_is_left_over_is_named(transformer: Any, vae: Any, name: s
         load()
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights_are_refused(transformer: Any, vae: Any, dtype: torch.dtype) -> None:
+    kind = str(dtype).removeprefix("torch.")
+    name = "transformer_blocks.1.attn2.to_v.weight"
+    tensors = {**transformer.state_dict(), name: transformer.state_dict()[name].to(dtype)}
+    with pytest.raises(CheckpointError, match=f"{name} is {kind}: give .* float32, not quantised"):
+        load_denoiser_weights(tensors, denoiser_shape(transformer))
+    name = "decoder.conv_in.conv.weight"
+    tensors = {**vae.state_dict(), name: vae.state_dict()[name].to(dtype)}
+    with pytest.raises(CheckpointError, match=f"{name} is {kind}: give .* float32, not quantised"):
+        load_decoder_weights(tensors, decoder_shape(vae))
+
+
 def test_another_models_file_is_refused(transformer: Any, vae: Any) -> None:
     with pytest.raises(CheckpointError, match=r"holds no LTX-Video transformer: give an LTX-Video"):
         load_denoiser_weights(vae.state_dict(), denoiser_shape(transformer))

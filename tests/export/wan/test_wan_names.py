@@ -10,7 +10,7 @@ import torch
 from animatic_export.errors import CheckpointError
 from animatic_export.transformer import half_split
 from animatic_export.wan.config import WAN_1_3B, WAN_14B, WanConfig
-from animatic_export.wan.names import canonical, load_denoiser_weights
+from animatic_export.wan.names import canonical, left_out, load_denoiser_weights
 from tests.export.wan.toy import CONFIG, diffusers_model, diffusers_weights, original_weights
 
 if TYPE_CHECKING:
@@ -62,7 +62,25 @@ def test_fastwan_gates_of_sparse_attention_are_passed_over() -> None:
     for layer in range(CONFIG.layers):
         given[f"blocks.{layer}.to_gate_compress.weight"] = torch.zeros(32, 32)
         given[f"blocks.{layer}.to_gate_compress.bias"] = torch.zeros(32)
+    assert (left_out(original), left_out(given)) == (0, 2 * CONFIG.layers)
     assert same(load_denoiser_weights(given, CONFIG), load_denoiser_weights(original, CONFIG))
+
+
+def test_turbodiffusions_sparse_attention_is_refused_as_such() -> None:
+    name = "blocks.0.self_attn.attn_op.local_attn.proj_l.weight"
+    given = {f"net.{n}": t for n, t in (original_weights() | {name: torch.zeros(16, 16)}).items()}
+    with pytest.raises(CheckpointError, match=f"{name}: .* sparse attention that is not computed"):
+        load_denoiser_weights(given, CONFIG)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8])
+def test_quantised_weights_are_refused(dtype: torch.dtype) -> None:
+    name = "blocks.1.self_attn.k.weight"
+    given = original_weights()
+    given[name] = given[name].to(dtype)
+    kind = str(dtype).removeprefix("torch.")
+    with pytest.raises(CheckpointError, match=f"{name} is {kind}: give .* float32, not quantised"):
+        load_denoiser_weights(given, CONFIG)
 
 
 def test_what_is_no_wan_transformer_is_refused() -> None:
@@ -77,7 +95,7 @@ def test_a_missing_tensor_is_named() -> None:
     del given["blocks.1.cross_attn.v.bias"]
     message = (
         r"has no tensor blocks\.1\.cross_attn\.v\.bias, which a Wan 2\.1 of 2 layers and width 32 "
-        "has: give a whole checkpoint of that model"
+        "has: give a text-to-video checkpoint of that model, whole"
     )
     with pytest.raises(CheckpointError, match=message):
         load_denoiser_weights(given, CONFIG)
@@ -96,7 +114,7 @@ def test_a_tensor_too_many_is_named() -> None:
         ("blocks.0.self_attn.k.weight", (48, 32), r"is \[48, 32\] and a .* has \[32, 32\]"),
         ("patch_embedding.weight", (32, 36, 1, 2, 2), r"has \[32, 16, 1, 2, 2\]"),
         ("blocks.1.modulation", (1, 2, 32), r"has \[1, 6, 32\]"),
-        ("head.head.bias", (16,), r"has \[64\]: give a checkpoint of that model"),
+        ("head.head.bias", (16,), r"has \[64\]: give a text-to-video checkpoint of that model"),
     ],
 )
 def test_a_wrong_shape_is_named(name: str, shape: tuple[int, ...], wanted: str) -> None:
