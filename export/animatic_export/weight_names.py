@@ -62,11 +62,11 @@ def _shared(values: Iterable[ir.Value], module: nn.Module) -> dict[str, str]:
     present: set[str] = set()
     small: dict[object, str] = {}
     for value in values:
-        name, tensor = str(value.name), value.const_value
-        present.add(name.removesuffix(".T"))
-        if tensor is None or tensor.size > SMALL or name.endswith(".T"):
+        tensor, name = value.const_value, str(value.name).removesuffix(".T")
+        present.add(name)
+        if tensor is None or tensor.size > SMALL:
             continue
-        array = tensor.numpy()
+        array = tensor.numpy() if name == value.name else tensor.numpy().T
         if array.dtype in FLOATS:
             small[array.shape, array.dtype.name, array.tobytes()] = name
     shared: dict[str, str] = {}
@@ -91,6 +91,5 @@ def _mark(matrix: np.ndarray) -> object:
 
 
 def _is_same(one: np.ndarray, other: np.ndarray) -> bool:
-    if one.__array_interface__["data"][0] == other.__array_interface__["data"][0]:
-        return one.strides == other.strides
-    return np.array_equal(one, other)
+    at, other_at = (array.__array_interface__["data"][0] for array in (one, other))
+    return (at == other_at and one.strides == other.strides) or np.array_equal(one, other)

@@ -14,6 +14,7 @@ from torch import nn
 from animatic.store import open_bundle, shipped_bundle_path
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan
+from animatic_export.blockout.recipe import BlockoutRecipe
 from animatic_export.blockout.vae import VideoVae
 from animatic_export.cli import command
 from animatic_export.errors import ExportError, ParityError
@@ -25,6 +26,9 @@ from tests.export.toy import DENOISER, VAE
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from animatic.bundle import Role
+    from animatic.store import OpenBundle
 
 
 def plan_of_denoiser() -> GraphPlan:
@@ -83,12 +87,18 @@ def test_only_one_role_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.Mon
     before: list[weakref.ref[nn.Module]] = []
     alive: list[int] = []
 
-    def export(plan: GraphPlan, _folder: Path) -> ExportedGraph:
+    load = BlockoutRecipe.plan
+
+    def loading(recipe: BlockoutRecipe, opened: OpenBundle, role: Role) -> GraphPlan:
         alive.append(sum(module() is not None for module in before))
+        return load(recipe, opened, role)
+
+    def export(plan: GraphPlan, _folder: Path) -> ExportedGraph:
         assert plan.reference is not None
         before.extend((weakref.ref(plan.module), weakref.ref(plan.reference)))
         return ExportedGraph(open_bundle(root, verify=False).bundle.graph(plan.role), 0.0)
 
+    monkeypatch.setattr(BlockoutRecipe, "plan", loading)
     monkeypatch.setattr("animatic_export.typed_graphs.export_graph", export)
     monkeypatch.setattr("animatic_export.typed_graphs.add_graphs", lambda *_: None)
     monkeypatch.setattr("animatic_export.typed_graphs._is_whole", lambda *_: False)
