@@ -3,14 +3,16 @@
 Within a graph with skips around its layers, a layer's noise is one of many small ones; what the
 first layer loses of the input, or the last one of the output, is lost whole. Measured on whole
 clips that shows. Where clips are too costly to measure each layer, these stay in float16, as
-NVIDIA's own recipes for diffusion models have them (`filter_func_wan_video` and its kin in the
-examples of nvidia-modelopt name patch embedding, text embedding and output projection). They are a
-small part of the work.
+NVIDIA's own recipes for diffusion models have it (`filter_func_ltx_video`, `filter_func_wan_video`
+in the examples of its Model Optimizer name patch and text embedding and the last projection). They
+are a small part of the work.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
+
+from animatic_calibration.layers import PRODUCTS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 
 __all__ = ["end_units"]
 
-_PRODUCTS: Final = frozenset({"MatMul", "Gemm", "Conv"})
 _WHY: Final = "the first or the last layer of the graph; clips are too costly to measure it alone"
 
 
@@ -35,14 +36,14 @@ def end_units(model: ModelProto, units: Iterable[Unit]) -> dict[str, str]:
     reached: set[str] = set()  # tensors that come of a layer
     followed: set[str] = set()  # tensors that go into one
     for node in model.graph.node:
-        is_layer = node.op_type in _PRODUCTS and node.input[1] in constants
+        is_layer = node.op_type in PRODUCTS and node.input[1] in constants
         if reached.intersection(node.input):
             reached.update(node.output)
             inner.update(node.output)
         if is_layer:
             reached.update(node.output)
     for node in reversed(model.graph.node):
-        is_layer = node.op_type in _PRODUCTS and node.input[1] in constants
+        is_layer = node.op_type in PRODUCTS and node.input[1] in constants
         if is_layer or followed.intersection(node.output):
             followed.update(node.input)
 

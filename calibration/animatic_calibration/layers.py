@@ -20,8 +20,18 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["MIN_CHANNELS", "Layer", "LayerSurvey", "Window", "from_matrix", "survey", "to_matrix"]
+__all__ = [
+    "MIN_CHANNELS",
+    "PRODUCTS",
+    "Layer",
+    "LayerSurvey",
+    "Window",
+    "from_matrix",
+    "survey",
+    "to_matrix",
+]
 
+PRODUCTS: Final = frozenset({"MatMul", "Gemm", "Conv"})
 MIN_CHANNELS: Final = 32
 """A layer with fewer channels on either side stays high: the int8 instructions of tensor cores
 take 32 of them at a time (mma.m16n8k32, PTX ISA), so a narrower one gains nothing."""
@@ -81,7 +91,7 @@ def survey(model: ModelProto, weights: Weights = IN_GRAPH) -> LayerSurvey:
     layers: list[Layer] = []
     left_out: dict[str, str] = {}
     for node in model.graph.node:
-        if node.op_type not in {"MatMul", "Gemm", "Conv"}:
+        if node.op_type not in PRODUCTS:
             continue
         weight = constants.get(node.input[1])
         if weight is None or node.input[0] in constants:

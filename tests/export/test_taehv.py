@@ -14,10 +14,8 @@ from animatic_export.errors import CheckpointError
 from animatic_export.graph import ExportedGraph, export_graph
 from animatic_export.taehv.graph import TinyDecoderGraph, tiny_decoder_again, tiny_decoder_plan
 from animatic_export.taehv.names import load_taehv
-from animatic_export.typed import typed_plan
 from animatic_export.weights import read_weights, storage_of
 from tests.export.taehv_reference import LTX, WAN, reference
-from tests.export.wan.compiled import compiled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -127,21 +125,3 @@ def test_the_graph_plays_the_reference_at_two_sizes(tmp_path: Path) -> None:
     assert replace(again, module=plan.module, examples=plan.examples) == plan
     for name, tensor in plan.module.state_dict().items():
         assert torch.equal(again.module.state_dict()[name], tensor)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_the_graph_in_half_plays_the_reference_and_compiles(tmp_path: Path) -> None:
-    theirs = reference(WAN)
-    decoder = load_taehv(theirs.state_dict())
-    plan = tiny_decoder_plan(decoder, storage_of(torch.float16), *statistics(16))
-    exported = export_graph(typed_plan(plan, "fp16", "origin"), tmp_path)
-    assert 0 < exported.error < 1e-2
-    for size in SIZES:
-        latents, raw = clip(16, *size)
-        off = played(exported, tmp_path, raw) - theirs(latents)
-        # Eleven bits of values up to 1, through some thirty layers: two levels of 8-bit pixels.
-        assert off.abs().max() < 8e-3
-    layers, shortfalls = compiled(exported.spec, tmp_path)
-    assert shortfalls == ()
-    assert layers.convolutions == {"float16": 35}  # all of them

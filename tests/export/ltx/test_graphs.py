@@ -18,7 +18,6 @@ from animatic_export.ltx.loading import (
     load_decoder,
     load_denoiser,
 )
-from animatic_export.typed import typed_plan
 from animatic_export.weights import read_weights, storage_of
 from tests.engines.building import needs_compiler
 from tests.export.ltx.published import (
@@ -37,8 +36,6 @@ if TYPE_CHECKING:
     from animatic_export.graph import ExportedGraph, GraphPlan
 
 pytestmark = pytest.mark.slow
-LAYERS = 2
-CONVOLUTIONS = 17
 RANGES = (("batch", 1, 1), ("frames", 1, 5), ("rows", 2, 4), ("columns", 2, 6), ("tokens", 1, 16))
 
 
@@ -143,24 +140,3 @@ def test_a_bundle_gives_the_networks_back(
         state = plan.module.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in module.state_dict().items())
         assert len(module.state_dict()) == len(state)
-
-
-@pytest.mark.parametrize("precision", ["fp16", "bf16"])
-def test_a_card_runs_it_in_half_precision(
-    denoiser_plan: GraphPlan, decoder_plan: GraphPlan, tmp_path: Path, precision: str
-) -> None:
-    kind = {"fp16": "float16", "bf16": "bfloat16"}[precision]
-    spec = export_graph(typed_plan(denoiser_plan, precision, ""), tmp_path).spec
-    made = compiled(tmp_path, spec)
-    # Within the clip and to the prompt, in each layer, each one kernel.
-    assert made.layers.attentions == {kind: 2 * LAYERS}
-    assert made.warnings == ()
-    # In float32 only the timestep's two layers and the modulation.
-    assert made.layers.gemms["float32"] == 3
-    assert made.layers.gemms[kind] >= 3 + 7 * LAYERS
-    if precision == "bf16":  # the decoder's build takes long, and differs in nothing
-        return
-    spec = export_graph(typed_plan(decoder_plan, precision, ""), tmp_path).spec
-    made = compiled(tmp_path, spec)
-    assert made.layers.convolutions == {kind: CONVOLUTIONS}
-    assert made.warnings == ()

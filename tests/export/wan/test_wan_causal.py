@@ -2,26 +2,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import msgspec
-import numpy as np
 import pytest
 import torch
 
-from animatic.engine import OnnxRuntimeEngine
 from animatic_export.errors import ExportError
-from animatic_export.graph import export_graph
-from animatic_export.typed import typed_plan
 from animatic_export.wan.config import CausalConfig
-from animatic_export.wan.graphs import causal_plan
-from animatic_export.wan.loading import denoiser_again, load_causal_denoiser
-from animatic_export.weights import storage_of
-from tests.export.wan.compiled import compiled
+from animatic_export.wan.loading import load_causal_denoiser
 from tests.export.wan.self_forcing import SelfForcing
 from tests.export.wan.toy import CONFIG, inputs, original_weights, reference, relative_error
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from torch import Tensor
 
@@ -120,51 +111,3 @@ def test_a_window_that_does_not_hold_whole_blocks_is_refused(window: int) -> Non
     message = f"A window of {window} latent frames does not hold whole blocks of 3: choose a mul"
     with pytest.raises(ExportError, match=message):
         CausalConfig(denoiser=CONFIG, window=window)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_a_graph_keeps_a_clip_going_as_torch_does(tmp_path: Path) -> None:
-    denoiser = causal(window=2 * BLOCK)
-    plan = causal_plan(denoiser, storage_of(torch.float32))
-    exported = export_graph(plan, tmp_path)
-    assert exported.error < plan.tolerance
-    again = denoiser_again(exported.spec.architecture, denoiser.state_dict())
-    assert isinstance(again, type(denoiser))
-    assert again.causal == denoiser.causal
-    engine = OnnxRuntimeEngine(tmp_path / exported.spec.file, exported.spec, threads=1)
-    _, text = inputs(2, 16, BLOCK, 4, 6)
-    for _clip in range(2):
-        kept = nothing_kept(denoiser, torch.zeros(2, 16, BLOCK, 4, 6))
-        for position, latents, timesteps in runs(blocks=4):
-            velocity, *kept = denoiser(latents, timesteps, text, torch.tensor([position]), *kept)
-            made = engine.run(
-                {
-                    "latents": latents.numpy(),
-                    "timesteps": timesteps.numpy(),
-                    "text_states": text.numpy(),
-                    "position": np.array([position]),
-                }
-            )
-            assert made.keys() == {"velocity"}
-            # The plan's tolerance: what is kept is off by no more than a velocity is.
-            assert relative_error(torch.from_numpy(made["velocity"]), velocity) < plan.tolerance
-        engine.reset()
-    engine.close()
-
-
-@pytest.mark.slow
-def test_half_precision_stays_near_and_every_attention_is_one_kernel(tmp_path: Path) -> None:
-    """With heads of 64 channels: the compiler fuses attention for real widths."""
-    config = msgspec.structs.replace(CONFIG, head_width=64, ffn_width=256)
-    denoiser = load_causal_denoiser(original_weights(config), CausalConfig(denoiser=config))
-    plan = typed_plan(causal_plan(denoiser, storage_of(torch.float32)), "fp16", "origin")
-    exported = export_graph(plan, tmp_path)
-    assert 0 < exported.error < plan.tolerance
-    kept = [tensor for tensor in exported.spec.inputs if tensor.name.startswith(("key", "value"))]
-    assert {(tensor.dtype, tensor.shape) for tensor in kept} == {
-        ("float16", ("batch", 21, "rows", "columns", 32))
-    }
-    layers, warnings = compiled(exported.spec, tmp_path)
-    assert layers.attentions == {"float16": 2 * CONFIG.layers}
-    assert warnings == ()

@@ -2,24 +2,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import pytest
 import torch
 
 from animatic_export.errors import CheckpointError
-from animatic_export.graph import ExportedGraph, export_graph
-from animatic_export.stored_weights import StoredWeights
-from animatic_export.typed import typed_module, typed_plan
+from animatic_export.typed import typed_module
 from animatic_export.wan.config import WAN_1_3B, from_diffusers
-from animatic_export.wan.graphs import denoiser_plan
-from animatic_export.wan.loading import denoiser_again, load_denoiser
-from animatic_export.weights import storage_of
-from tests.export.wan.compiled import compiled
+from animatic_export.wan.loading import load_denoiser
 from tests.export.wan.toy import CONFIG, inputs, original_weights, reference, relative_error
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from animatic_export.wan.denoiser import WanDenoiser
 
 PUBLISHED = {  # transformer/config.json of Wan-AI/Wan2.1-T2V-1.3B-Diffusers
@@ -109,35 +101,3 @@ def test_norms_positions_timesteps_and_modulation_stay_wide(denoiser: WanDenoise
     }
     assert {n.split(".")[0] for n in wide} == {"blocks", "time", "modulation", "final_offset"}
     assert {buffer.dtype for buffer in half.buffers()} == {torch.float32}
-
-
-@pytest.mark.slow
-def test_a_graph_is_what_torch_computes_and_gives_the_module_back(
-    denoiser: WanDenoiser, tmp_path: Path
-) -> None:
-    plan = denoiser_plan(denoiser, storage_of(torch.float32))
-    exported = export_graph(plan, tmp_path)
-    assert exported.error < plan.tolerance
-    assert exported.spec.inputs[0].shape == ("batch", 16, "frames", "rows", "columns")
-    assert exported.spec.inputs[2].shape == ("batch", 20, 24)
-    stored = StoredWeights.open(tmp_path / exported.spec.file)
-    weights = {name: torch.from_numpy(stored[name].copy()) for name in stored}
-    again = denoiser_again(exported.spec.architecture, weights)
-    assert again.config == CONFIG
-    assert all(torch.equal(again.state_dict()[n], t) for n, t in denoiser.state_dict().items())
-
-
-def half_graph(folder: Path) -> ExportedGraph:
-    """In float16 with heads of 64 channels: the compiler fuses attention for real widths."""
-    config = msgspec.structs.replace(CONFIG, head_width=64, ffn_width=256)
-    plan = denoiser_plan(load_denoiser(original_weights(config), config), storage_of(torch.float32))
-    return export_graph(typed_plan(plan, "fp16", "origin"), folder)
-
-
-@pytest.mark.slow
-def test_half_precision_stays_near_and_every_attention_is_one_kernel(tmp_path: Path) -> None:
-    exported = half_graph(tmp_path)
-    assert 0 < exported.error < 1e-2
-    layers, warnings = compiled(exported.spec, tmp_path)
-    assert layers.attentions == {"float16": 2 * CONFIG.layers}
-    assert warnings == ()

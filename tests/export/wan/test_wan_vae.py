@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-import onnx
 import pytest
 import torch
 
-from animatic.engine import OnnxRuntimeEngine
 from animatic_export.errors import CheckpointError
-from animatic_export.graph import ExportedGraph, export_graph
-from animatic_export.typed import typed_plan
-from animatic_export.wan.vae_graph import wan_decoder_again, wan_decoder_plan
 from animatic_export.wan.vae_names import (
     MEAN,
     WanVaeConfig,
@@ -21,20 +14,15 @@ from animatic_export.wan.vae_names import (
     load_wan_decoder,
     vae_from_diffusers,
 )
-from animatic_export.weights import read_weights, storage_of
 from tests.export.published import quiet, randomise
-from tests.export.wan.compiled import compiled
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from torch import Tensor
 
     from animatic_export.wan.vae_decoder import WanVaeDecoder
 
 SIZES: Final = ((2, 4, 6), (1, 5, 4))
 """Clips, rows and columns of latents."""
-FLOAT32: Final = storage_of(torch.float32)
 
 
 def reference(residuals: int = 2, width: int = 8) -> Any:
@@ -73,16 +61,6 @@ def streamed(decoder: WanVaeDecoder, latents: Tensor) -> Tensor:
         pictures, started, *states = decoder(latents[:, :, n : n + 1], started, *states)
         made.append(pictures)
     return torch.cat(made, dim=2)[:, :, 3:]
-
-
-def played(exported: ExportedGraph, folder: Path, latents: Tensor) -> Tensor:
-    engine = OnnxRuntimeEngine(folder / exported.spec.file, exported.spec, threads=1)
-    frames = [latents[:, :, n : n + 1].numpy() for n in range(latents.shape[2])]
-    made = [engine.run({"latents": frame})["frames"] for frame in frames]
-    engine.reset()  # and as if nothing had been: the first step again
-    assert np.array_equal(engine.run({"latents": frames[0]})["frames"], made[0])
-    engine.close()
-    return torch.from_numpy(np.concatenate(made, axis=2)[:, :, 3:])
 
 
 @torch.no_grad()
@@ -169,36 +147,3 @@ def test_tensors_that_do_not_fit_are_refused() -> None:
     del tensors["decoder.conv_in.bias"]
     with pytest.raises(CheckpointError, match=r"has no tensor decoder\.conv_in\.bias, which"):
         load_wan_decoder(tensors, config)
-
-
-@pytest.mark.slow
-def test_the_graph_plays_the_reference_at_two_sizes(tmp_path: Path) -> None:
-    vae = reference(residuals=0)
-    plan = wan_decoder_plan(ours(vae), FLOAT32)
-    exported = export_graph(plan, tmp_path)
-    for size in SIZES:
-        latents = latents_of(*size)
-        off = played(exported, tmp_path, latents) - whole_clip(vae, latents)
-        assert off.abs().max() <= 1e-5  # as above
-    weights = read_weights(onnx.load(tmp_path / exported.spec.file))
-    tensors = {name: torch.from_numpy(array) for name, array in weights.items()}
-    again = wan_decoder_again(exported.spec.architecture, tensors, FLOAT32)
-    assert replace(again, module=plan.module, examples=plan.examples) == plan
-    for name, tensor in plan.module.state_dict().items():
-        assert torch.equal(again.module.state_dict()[name], tensor)
-
-
-@pytest.mark.slow
-def test_the_graph_in_half_plays_the_reference_and_compiles(tmp_path: Path) -> None:
-    vae = reference(residuals=0)
-    plan = typed_plan(wan_decoder_plan(ours(vae), FLOAT32), "fp16", "origin")
-    exported = export_graph(plan, tmp_path)
-    assert 0 < exported.error < 1e-2
-    for size in SIZES:
-        latents = latents_of(*size)
-        off = played(exported, tmp_path, latents) - whole_clip(vae, latents)
-        # Eleven bits of values up to 1, through some thirty layers: two levels of 8-bit pixels.
-        assert off.abs().max() < 8e-3
-    layers, shortfalls = compiled(exported.spec, tmp_path)
-    assert shortfalls == ()
-    assert layers.convolutions.keys() == layers.attentions.keys() == {"float16"}
