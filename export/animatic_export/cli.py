@@ -196,7 +196,8 @@ def _make_reference(name: str, request: Request, out: Path, *, force: bool) -> N
             click.echo(f"{out} holds the graphs of this checkpoint already.", err=True)
             return
         raise click.ClickException(
-            f"{out} is there already, from another checkpoint: give --force to replace it."
+            f"{out} is there already, from another checkpoint or with other settings: choose "
+            "another --out, or give --force to replace it."
         )
     # Made beside and renamed: a failure leaves no half bundle, and the old one as it was.
     making = out.with_name(f".{out.name}.{os.getpid()}.tmp")

@@ -88,6 +88,7 @@ def export_parts(
     specs = []
     for part in parts:
         plan = part.make()
+        say(f"{plan.role}: exporting, which takes minutes where there are billions of weights")
         graph = export_graph(plan, folder)
         say(f"{plan.role}: {plan.precision}, relative error against torch {graph.error:.1e}")
         specs.append(graph.spec)
