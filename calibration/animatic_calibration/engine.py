@@ -18,6 +18,7 @@ from animatic.engine.cores import usable_cores
 from animatic.engine.untracked import import_onnxruntime
 from animatic.errors import EngineError
 from animatic_calibration.weights import IN_GRAPH, Weights
+from animatic_calibration.widening import widen_late
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -32,7 +33,6 @@ __all__ = ["ModelEngine", "with_taps"]
 
 _SEVERITY_ERROR: Final = 3
 _FOLDER_OF_WEIGHTS: Final = "session.model_external_initializers_file_folder_path"
-_WITHOUT_FOLDING: Final = ("optimization.disable_specified_optimizers", "ConstantFolding")
 
 
 def with_taps(model: ModelProto, tensors: Sequence[str]) -> ModelProto:
@@ -52,8 +52,7 @@ class ModelEngine:
 
     taps: tensors within the graph that `watch` is shown after every run.
     watch: called with the complete inputs (states among them), the outputs and the taps.
-    weights: where the graph's are. Those in files stay there, and each is widened when it is used:
-        ONNX Runtime would hold all of them in float32.
+    weights: where the graph's are. Those in files stay there (see `widening`).
     """
 
     def __init__(
@@ -112,7 +111,8 @@ def _session(model: ModelProto, weights: Weights) -> onnxruntime.InferenceSessio
     options.add_session_config_entry("session.disable_quant_qdq", "1")
     options.add_session_config_entry("session.force_spinning_stop", "1")
     if weights.root is not None:
-        options.add_session_config_entry(*_WITHOUT_FOLDING)
+        model = widen_late(model)
+        options.enable_cpu_mem_arena = False  # it grows from run to run
         options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.fspath(weights.root))
     providers = ["CPUExecutionProvider"]
     try:

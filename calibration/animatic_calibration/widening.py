@@ -3,7 +3,13 @@
 ONNX Runtime has no float16 kernels for these products on processors: it puts casts around them, and
 those of the weights run before everything else, all of them. Of a graph of 2.8 GB there would be
 5.6 GB more in memory. It goes back from the last node through the latest of each node's inputs, so
-that an early node is run when it is needed: casts that stand first widen one weight at a time.
+that an early node is run when it is needed: casts that stand first widen one weight at a time. And
+a weight that is an input too, with itself as the default, is no constant by ONNX's rules: else it
+would be widened when the graph is loaded.
+
+Of 159 million weights in float16 a run takes 0.33 GB with what ONNX Runtime itself needs, and 0.77
+otherwise (three layers of Wan 2.1 1.3B, 32 tokens, ONNX Runtime 1.32.0). More is rounded to
+float16, too: the casts that it puts in itself it also drops where two of them meet.
 """
 
 from __future__ import annotations
@@ -66,11 +72,16 @@ def widen_late(model: ModelProto) -> ModelProto:
             given = node.output[0]
             node.output[0] = given + "/product"
             nodes.append(node)
-            narrow = [given + "/product"], [given]
-            nodes.append(helper.make_node("Cast", *narrow, given, to=TensorProto.FLOAT16))
+            ends = [given + "/product"], [given]
+            nodes.append(helper.make_node("Cast", *ends, given + "/narrow", to=TensorProto.FLOAT16))
         else:
             nodes.append(node)
     rebuild(graph, [*early.values(), *nodes], constants.values())
+    for node in early.values():
+        tensor = constants.get(node.input[0])
+        if tensor is not None:
+            value = helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims)
+            graph.input.append(value)
     return result
 
 

@@ -15,7 +15,7 @@ from animatic_calibration.quantise import quantise
 from animatic_calibration.smoothing import apply_smoothing, groups
 from animatic_calibration.split_products import split_products
 from animatic_calibration.weights import ALIGNMENT, IN_GRAPH, INLINE, Weights
-from tests.calibration.running import denoiser_inputs, run
+from tests.calibration.running import denoiser_inputs, run, snr
 from tests.calibration.typed_model import denoiser_model
 
 if TYPE_CHECKING:
@@ -113,8 +113,8 @@ def test_an_engine_reads_weights_from_their_files(parted: Path, weights: Weights
     engine = ModelEngine(made, spec, taps=("bent",), weights=weights)
     given = engine.run_complete(denoiser_inputs())
     wanted = run(narrow(parted, IN_GRAPH), denoiser_inputs(), ("bent",))
-    # Nothing is folded beforehand, which changes no product.
-    assert all((given[name] == wanted[name]).all() for name in ("velocity", "bent"))
+    # More is rounded to float16, so that here and there int8 is the next step.
+    assert all(snr(given[name], wanted[name]) > 30 for name in ("velocity", "bent"))
 
 
 def test_the_same_weight_is_made_once(parted: Path, weights: Weights) -> None:
