@@ -129,7 +129,7 @@ class _Calibration:
         self._limits = limits
         self._tell = tell
         self._format = FORMATS[settings.precision]
-        self._stage = Stage(opened)
+        self._stage = Stage(opened, limits.in_memory)
         reference = opened.bundle.graph("denoiser")
         self._denoiser = Echo(reference, partial(self._stage.reference, "denoiser"))
         self._seconds: dict[str, float] = {}

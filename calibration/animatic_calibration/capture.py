@@ -46,8 +46,8 @@ class Call:
 class Heard:
     """What was learnt of one graph.
 
-    statistics: by activation. rows: by the layer's output, float16 or float32 [n, in]. calls: in
-        clip order. runs: how often the graph was run.
+    statistics: by activation. rows: by the layer's output, float16 [n, in]. calls: in clip order.
+    runs: how often the graph was run.
     """
 
     statistics: Mapping[str, TensorStatistics]
@@ -72,7 +72,7 @@ class Heard:
                 sample: Matrix = self.rows[layer.output].astype(np.float32)
                 sample /= np.repeat(factors, sample.shape[1] // len(factors))
                 samples.append(sample)
-                rows[layer.output] = samples[-1]
+                rows[layer.output] = sample.astype(np.float16)  # as it is in the graph
             statistics[read[group[0].output]] = before.divided(factors, samples)
         return Heard(statistics, rows, (), self.runs)
 

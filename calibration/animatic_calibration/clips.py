@@ -13,6 +13,9 @@ from animatic.pipeline import Pipeline
 from animatic.text_inputs import TextInputs
 from animatic.tokenizer import BundleTokenizer
 from animatic_calibration.echo import Echo
+from animatic_calibration.engine import ModelEngine
+from animatic_calibration.sources import LIMITS, stored_bytes
+from animatic_calibration.weights import Weights
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -30,14 +33,18 @@ __all__ = ["Stage"]
 
 
 class Stage:
-    """A bundle's tokenizer and the states of prompts, for one pipeline after another."""
+    """A bundle's tokenizer and the states of prompts, for one pipeline after another.
 
-    def __init__(self, opened: OpenBundle) -> None:
+    in_memory: as in `Limits`, of the reference graphs.
+    """
+
+    def __init__(self, opened: OpenBundle, in_memory: int = LIMITS.in_memory) -> None:
         self._opened = opened
+        self._in_memory = in_memory
         text = opened.bundle.text
         self._tokenizer = BundleTokenizer(opened.path(text.tokenizer.file), text)
         encoder = opened.bundle.graph("text_encoder")
-        self._text_encoder = Echo(encoder, partial(self._open, "text_encoder"))
+        self._text_encoder = Echo(encoder, partial(self._played, "text_encoder"))
 
     def rehearse(self, shots: Sequence[Shot]) -> None:
         """Encode the prompts of all shots that will be played, then let the text encoder go.
@@ -69,5 +76,14 @@ class Stage:
             yield np.stack([frame.pixels for frame in pipeline.generate(shot)])
 
     def _open(self, role: Role) -> Engine:
+        spec = self._opened.bundle.graph(role)
+        if stored_bytes(self._opened, spec) <= self._in_memory:
+            return self._played(role)
+        weights = Weights(self._opened.root)
+        model = weights.load(self._opened.path(spec.file))
+        return ModelEngine(model, spec, weights=weights)
+
+    def _played(self, role: Role) -> Engine:
+        """A reference graph as the runtime plays it."""
         spec = self._opened.bundle.graph(role)
         return OnnxRuntimeEngine(self._opened.path(spec.file), spec)

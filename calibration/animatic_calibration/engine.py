@@ -113,6 +113,7 @@ def _session(model: ModelProto, weights: Weights) -> onnxruntime.InferenceSessio
     if weights.root is not None:
         model = widen_late(model)
         options.enable_cpu_mem_arena = False  # it grows from run to run
+        options.add_session_config_entry("session.disable_prepacking", "1")  # copies of weights
         options.add_session_config_entry(_FOLDER_OF_WEIGHTS, os.fspath(weights.root))
     providers = ["CPUExecutionProvider"]
     try:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     Array = npt.NDArray[Any]
 
-__all__ = ["IN_GRAPH", "Weights", "bytes_of"]
+__all__ = ["INLINE", "IN_GRAPH", "Weights", "bytes_in", "bytes_of"]
 
 INLINE: Final = 1024
 """Bytes up to which a tensor stays in the graph: shapes must, for those who infer with them."""
@@ -34,7 +34,8 @@ class Weights:
     """Reads and makes the constants of graphs.
 
     root: the folder in which all files with constants above INLINE bytes lie, at any depth; None:
-        they are in the graphs. made: the file in it for those that are made.
+        they are in the graphs. made: the file in it for those that are made; None: these are in the
+        graphs.
     """
 
     def __init__(self, root: Path | None = None, made: Path | None = None) -> None:

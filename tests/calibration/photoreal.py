@@ -1,12 +1,14 @@
 """Small bundles of the photoreal families: their own modules with random weights, wide enough that
 all of it can be quantised, and the trivial text encoder of the tiny bundle before them.
 
-Exporting takes most of the time. So each graph is exported once a session, in float16 as the
-command does it, and the reference graph is the same with every float16 made float32.
+Exporting takes most of the time. So each graph is exported once a session, whatever the number of
+its processes, in float16 as the command does it, and the reference graph is the same with every
+float16 made float32.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -19,6 +21,7 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from animatic.bundle import Conditioning, GraphSpec, LatentStats, SamplerSpec, Size, Tier
+from animatic.lock import locked
 from animatic.store import open_bundle, sha256_file, write_bundle
 from animatic.text_cache import SWITCH
 from animatic_calibration.calibrate import calibrate_bundle
@@ -107,11 +110,31 @@ FAMILIES: Final = {
 }
 
 
-def write_photoreal_bundle(kind: str, base: Path) -> Path:
-    """Return the bundle of a family in a folder for the whole session; copy it to change it."""
+def calibrated_bundle(kind: str, factory: pytest.TempPathFactory) -> Path:
+    """Return the bundle of a family, calibrated to int8; copy it to change it.
+
+    It is calibrated as if clips took minutes, and but for Wan as if the graphs were gigabytes.
+    """
+    base = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent  # which all workers share
+    root = base / f"photoreal-{kind}-int8"
+    with locked(base, lambda: None):
+        if not root.exists():
+            unfinished = base / f"photoreal-{kind}-unfinished"
+            shutil.copytree(_bundle(kind, base), unfinished)
+            limits = Limits(costly=0)
+            if kind != "wan":
+                limits = Limits(costly=0, in_memory=0, one_file=0)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setenv(SWITCH, "0")
+                calibrate_bundle(unfinished, PROMPTS, LENIENT, limits=limits)
+            unfinished.rename(root)
+    return root
+
+
+def _bundle(kind: str, base: Path) -> Path:
     root = base / f"photoreal-{kind}"
-    if root.exists():
-        return root
     family = FAMILIES[kind]
     write_tiny_bundle(root)
     bundle = open_bundle(root).bundle
@@ -148,21 +171,6 @@ def write_photoreal_bundle(kind: str, base: Path) -> Path:
             graphs=tuple(graphs),
         ),
     )
-    return root
-
-
-def write_calibrated_bundle(kind: str, base: Path) -> Path:
-    """Return the same with int8 graphs, for the whole session; copy it to change it.
-
-    It is calibrated as if clips took minutes, and but for Wan as if the graphs were gigabytes.
-    """
-    root = base / f"photoreal-{kind}-int8"
-    if not root.exists():
-        shutil.copytree(write_photoreal_bundle(kind, base), root)
-        limits = Limits(costly=0) if kind == "wan" else Limits(costly=0, in_memory=0, one_file=0)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setenv(SWITCH, "0")
-            calibrate_bundle(root, PROMPTS, LENIENT, limits=limits)
     return root
 
 

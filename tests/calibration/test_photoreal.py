@@ -14,7 +14,7 @@ from animatic.shot import Shot
 from animatic.store import open_bundle
 from animatic.text_cache import SWITCH
 from tests.calibration.calibrating import PROMPTS, read_report
-from tests.calibration.photoreal import FAMILIES, write_calibrated_bundle
+from tests.calibration.photoreal import FAMILIES, calibrated_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,7 +42,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def root(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_calibrated_bundle(kind, tmp_path_factory.getbasetemp())
+    return calibrated_bundle(kind, tmp_path_factory)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from animatic.store import open_bundle
-from tests.calibration.photoreal import FAMILIES, write_calibrated_bundle
+from tests.calibration.photoreal import FAMILIES, calibrated_bundle
 from tests.engines.building import build, needs_compiler
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 def root(kind: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A calibrated bundle to build into."""
     needs_compiler()
-    calibrated = write_calibrated_bundle(kind, tmp_path_factory.getbasetemp())
+    calibrated = calibrated_bundle(kind, tmp_path_factory)
     return Path(shutil.copytree(calibrated, tmp_path_factory.mktemp("built") / kind))
 
 
