@@ -64,7 +64,8 @@ def random_inputs(
     """Make seeded inputs for a graph without end, of the sizes that an engine is tuned for.
 
     They are such as a clip gives, block after block: noise of the model's own scale, one of the
-    sampler's timesteps, tokens of its vocabulary, masks of ones, the block's place in the clip.
+    sampler's timesteps, tokens of its vocabulary, masks of ones, the block's place in the clip
+    and in its window, light from 0 to 1.
     EngineError if the profile lacks an axis.
     """
     sizes = {axis.axis: axis.optimum for axis in profile}
@@ -88,9 +89,19 @@ def random_inputs(
             tensor.name: _values(opened, graph, tensor, shapes, tokens, generator)
             for tensor in tensors
         }
+        if "positions" in given:
+            _lay_out(given, opened.bundle.geometry.block_latent_frames)
         if "position" in given:
             given["position"][...] = block * opened.bundle.geometry.block_latent_frames
         yield given
+
+
+def _lay_out(given: Tensors, block: int) -> None:
+    """Make a window of the denoiser's inputs: what is beyond a block was given, in front of it."""
+    frames = given["positions"].shape[1]
+    before = max(0, frames - block)
+    given["positions"][...] = np.arange(frames) + (1 if before else 0)
+    given["timesteps"][:, :before] = 0
 
 
 def _values(
@@ -109,6 +120,8 @@ def _values(
         case "timesteps", _:
             steps = Sampler(opened.bundle.sampler)
             values = np.full(shape, steps.timestep(int(generator.integers(len(steps)))))
+        case "frames", _:  # pictures for an encoder
+            values = generator.random(shape)
         case _, "int64":
             values = np.ones(shape)
         case _, "uint8":

@@ -135,6 +135,9 @@ class Geometry(_Part, frozen=True, kw_only=True):
     sizes: what the model was made for; the first is the default.
     frame_counts: each 1 + k * temporal_factor; the first is the default.
     block_latent_frames: latent frames that are denoised together.
+    context_latent_frames: clean latent frames of what went before that stand in front of a further
+        block, in the denoiser's window; 0: what a block knows of the ones before it, if anything,
+        lives in the denoiser's states.
     native_fps: exact frames per second, "8/1".
     decoder_trim: frames dropped from a clip's first decoder call. A decoder gives
         temporal_factor frames for every latent frame (the convention of TAEHV), so this is
@@ -151,6 +154,7 @@ class Geometry(_Part, frozen=True, kw_only=True):
     block_latent_frames: int
     native_fps: str
     decoder_trim: int
+    context_latent_frames: int = 0
 
     @property
     def fps(self) -> Fraction:
@@ -171,7 +175,11 @@ class LatentStats(_Part, frozen=True, kw_only=True):
 
 
 class Conditioning(_Part, frozen=True, kw_only=True):
-    """What the model listens to: text, given key frames, the blocks before."""
+    """What the model listens to: text, given key frames, the blocks before.
+
+    keyframes: latent frames may be given, clean and at timestep 0, anywhere in the denoiser's
+        window; the bundle then has a vae_encoder, which makes latents of pictures.
+    """
 
     text: bool
     keyframes: bool

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from animatic.bundle import DECODER_ROLES, READABLE, SCHEMA_VERSION, Schedule
 from animatic.geometry import parse_rate
 from animatic.lengths import in_blocks
-from animatic.roles import streams
+from animatic.roles import streams, takes
 from animatic.schedules import NEARLY_ONE
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ def contradictions(bundle: Bundle) -> Iterator[str]:
     kinds = [(graph.role, graph.precision) for graph in bundle.graphs]
     if len(set(kinds)) != len(kinds):
         yield "two graphs have the same role and precision"
+    yield from _in_window(bundle)
     roles = {graph.role for graph in bundle.graphs}
     if "tiny_decoder" in roles and "vae_decoder" not in roles:
         yield "it has a tiny_decoder and no vae_decoder, for which that stands in"
@@ -100,6 +101,28 @@ def _in_length(frames: int, geometry: Geometry, *, context: bool) -> Iterator[st
         )
     elif frames > block and (frames - block) % further:
         yield f"a clip of {frames} frames is not {block} and some blocks of {further} more"
+
+
+def _in_window(bundle: Bundle) -> Iterator[str]:
+    """What a denoiser must be that is given clean latents beside those that it makes."""
+    context, block = bundle.geometry.context_latent_frames, bundle.geometry.block_latent_frames
+    if not 0 <= context <= block:
+        yield f"context_latent_frames is not between 0 and those of a block, {block}"
+    if context and not bundle.conditioning.context:
+        yield "it has context_latent_frames, and the model takes no context"
+    if context or bundle.conditioning.keyframes:
+        for graph in bundle.graphs:
+            if graph.role != "denoiser":
+                continue
+            if not takes(graph, "positions"):
+                yield "latents are given to the denoiser, which has no input positions"
+            if graph.states:
+                yield "latents are given to the denoiser, which keeps a state of what it sees"
+    encoders = [graph for graph in bundle.graphs if graph.role == "vae_encoder"]
+    if bundle.conditioning.keyframes and not encoders:
+        yield "it takes key frames, and has no vae_encoder to make latents of them"
+    if any(encoder.states for encoder in encoders):
+        yield "the vae_encoder keeps a state, and the pictures that it is given have no order"
 
 
 def _in_numbers(bundle: Bundle) -> Iterator[str]:

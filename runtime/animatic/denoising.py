@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from animatic.roles import takes
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -38,24 +40,33 @@ class Words(NamedTuple):
 
 
 class Denoiser:
-    """Runs the graph on one block at a time."""
+    """Runs the graph on one window at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._takes_position = any(tensor.name == "position" for tensor in engine.spec.inputs)
+        self._takes_position = takes(engine.spec, "position")
+        self._takes_positions = takes(engine.spec, "positions")
 
-    def velocity(self, x: Latents, timestep: float, words: Words, position: int) -> Latents:
+    def velocity(
+        self,
+        x: Latents,
+        timesteps: npt.NDArray[np.float32],
+        words: Words,
+        position: int,
+        positions: npt.NDArray[np.float32],
+    ) -> Latents:
         """Predict the velocity, of the shape of the latents.
 
-        x: float32 [1, channels, frames, rows, columns]. timestep: the noise level on the model's
-            scale. position: how many latent frames of the clip were made before these.
+        x: float32 [1, channels, frames, rows, columns].
+        timesteps: float32 [1, frames], the noise level of each on the model's scale.
+        position: how many latent frames of the clip were made before these.
+        positions: float32 [frames], where each stands in the window (`animatic.window`).
         """
-        inputs: dict[str, npt.NDArray[Any]] = {
-            "latents": x,
-            "timesteps": np.full((1, x.shape[2]), timestep, dtype=np.float32),
-        }
+        inputs: dict[str, npt.NDArray[Any]] = {"latents": x, "timesteps": timesteps}
         if self._takes_position:
             inputs["position"] = np.array([position], dtype=np.int64)
+        if self._takes_positions:
+            inputs["positions"] = positions[np.newaxis]
         wanted: Latents = self._engine.run({**inputs, **words.positive})["velocity"]
         if words.negative is None:
             return wanted

@@ -2,6 +2,7 @@
 
     AnimaticError
       ├ ShotError                a shot that cannot be made: prompt, size, frames, fps, seed
+      ├ InputError               a picture or clip that a shot is given and that cannot be read
       ├ BundleError              a model bundle that cannot be used
       │   ├ BundleNotFoundError      no readable bundle.json at that place
       │   ├ BundleSchemaError        bundle.json is malformed, contradicts itself, or has an
@@ -24,6 +25,7 @@ __all__ = [
     "BundleSchemaError",
     "DeviceLostError",
     "EngineError",
+    "InputError",
     "OutputError",
     "ShotError",
     "TargetError",
@@ -36,6 +38,10 @@ class AnimaticError(Exception):
 
 class ShotError(AnimaticError):
     """The shot cannot be made by this model; the message says what would be accepted."""
+
+
+class InputError(AnimaticError):
+    """A picture or clip that a shot is given is missing, damaged or empty."""
 
 
 class BundleError(AnimaticError):

@@ -1,8 +1,9 @@
 """Shapes of a clip in pixels and in latents, and the frame rates that time it.
 
-A video VAE keeps the first frame alone and folds every `temporal_factor` frames after it into one
-latent frame, so `frames = 1 + (latent frames - 1) * temporal_factor`. Every conversion here divides
-exactly or raises: a silent floor would lose pixels.
+A video VAE keeps the first frame of a shot alone and folds every `temporal_factor` frames after it
+into one latent frame, so `frames = 1 + (latent frames - 1) * temporal_factor`; in a clip that goes
+on from another no frame is alone. Every conversion here divides exactly or raises: a silent floor
+would lose pixels.
 """
 
 from __future__ import annotations
@@ -55,25 +56,30 @@ def _divide(value: int, divisor: int, what: str) -> int:
     return quotient
 
 
-def to_latent(pixels: PixelShape, geometry: Geometry) -> LatentShape:
-    """Fold a clip into latents; ValueError if the model's factors do not divide it exactly."""
+def to_latent(pixels: PixelShape, geometry: Geometry, *, begins: bool = True) -> LatentShape:
+    """Fold a clip into latents; ValueError if the model's factors do not divide it exactly.
+
+    begins: whether it begins a shot, so that its first frame is alone.
+    """
     if min(pixels) < 1:
         raise ValueError(f"{pixels} holds an axis below 1")
-    later = _divide(pixels.frames - 1, geometry.temporal_factor, "frames after the first,")
+    alone = 1 if begins else 0
+    what = "frames after the first," if begins else "frames"
+    later = _divide(pixels.frames - alone, geometry.temporal_factor, what)
     return LatentShape(
         channels=geometry.latent_channels,
-        frames=1 + later,
+        frames=alone + later,
         rows=_divide(pixels.height, geometry.spatial_factor, "height"),
         columns=_divide(pixels.width, geometry.spatial_factor, "width"),
     )
 
 
-def to_pixels(latent: LatentShape, geometry: Geometry) -> PixelShape:
+def to_pixels(latent: LatentShape, geometry: Geometry, *, begins: bool = True) -> PixelShape:
     """Unfold latents into the clip they decode to; the inverse of `to_latent`."""
     if min(latent) < 1 or latent.channels != geometry.latent_channels:
         raise ValueError(f"{latent} is not a shape of {geometry.latent_channels} latent channels")
     return PixelShape(
-        frames=1 + (latent.frames - 1) * geometry.temporal_factor,
+        frames=latent.frames * geometry.temporal_factor - (geometry.decoder_trim if begins else 0),
         height=latent.rows * geometry.spatial_factor,
         width=latent.columns * geometry.spatial_factor,
     )

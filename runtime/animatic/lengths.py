@@ -1,14 +1,16 @@
 """How long a clip may be: the frame counts that a model makes, and the one nearest to a length.
 
 Without context a block knows nothing of the one before it, so a clip is one block at most, of a
-length that the bundle lists. With context it may also be any whole number of blocks.
+length that the bundle lists. With context it may also be any whole number of blocks. A clip that
+goes on from another has no first block, whose first latent frame stands for one picture: it is a
+multiple of further ones. A loop has a first block and at least one further, which leads back to it.
 """
 
 from __future__ import annotations
 
 import math
 import numbers
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
@@ -37,8 +39,8 @@ class Lengths:
     """The frame counts that a model really makes, at a delivery rate in frames per second.
 
     named: those that the bundle lists, the default first.
-    block: frames of a clip of one block. further: frames that each further block adds; 0 where
-        blocks cannot be joined.
+    block: frames of the shortest clip of whole blocks. further: frames that each further block
+        adds; 0 where blocks cannot be joined. whole_blocks: whether there are no other lengths.
     """
 
     named: tuple[int, ...]
@@ -46,6 +48,7 @@ class Lengths:
     further: int
     temporal_factor: int
     fps: Fraction
+    whole_blocks: bool = False
 
     @classmethod
     def of(cls, bundle: Bundle, fps: Fraction) -> Lengths:
@@ -53,6 +56,20 @@ class Lengths:
         geometry = bundle.geometry
         block, further = in_blocks(geometry, context=bundle.conditioning.context)
         return cls(geometry.frame_counts, block, further, geometry.temporal_factor, fps)
+
+    def going_on(self) -> Lengths:
+        """The lengths of a clip that goes on from another; only where blocks can be joined."""
+        return self._from(self.further)
+
+    def looping(self) -> Lengths:
+        """The lengths of a clip that loops; only where blocks can be joined."""
+        return self._from(self.block + self.further)
+
+    def _from(self, least: int) -> Lengths:
+        """Whole blocks beyond a first length; by default that which is nearest to the usual."""
+        more = _rounded(Fraction(self.named[0] - least, self.further))
+        usual = least + more * self.further
+        return replace(self, named=(usual,), block=least, whole_blocks=True)
 
     def settle(self, seconds: object, frames: object) -> int:
         """Settle on a frame count; None leaves the choice to the model, ShotError says what it is.
@@ -75,13 +92,16 @@ class Lengths:
                 blocks_more, rest = divmod(count - self.block, self.further)
                 if blocks_more >= 0 and not rest and count <= self._most():
                     return count
-        choices = listed([str(count) for count in self.named])
+        raise ShotError(f"This model does not make that many frames; choose {self._choices()}.")
+
+    def _choices(self) -> str:
+        ways = [] if self.whole_blocks else [listed([str(count) for count in self.named])]
         if self.further:
-            choices += (
-                f", or {self.block} plus any number of blocks of {self.further}, up to "
-                f"{MAX_SECONDS:,} seconds"
-            )
-        raise ShotError(f"This model does not make that many frames; choose {choices}.")
+            blocks = f"{self.block} plus any number of blocks of {self.further}"
+            if self.block == self.further:
+                blocks = f"any multiple of {self.further}"
+            ways.append(f"{blocks}, up to {MAX_SECONDS:,} seconds")
+        return ", or ".join(ways)
 
     def _nearest(self, seconds: object) -> int:
         length = _exact(seconds)

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 
 from animatic import __version__
-from animatic.blocks import Clip, Progress
+from animatic.blocks import Clip, Players, Progress
 from animatic.bundle import DECODER_ROLES
 from animatic.decoding import Decoder
 from animatic.denoising import Denoiser
+from animatic.encoding import Encoder
 from animatic.engine.choice import Choice, DeviceName, TextDevice, choose
 from animatic.errors import BundleSchemaError, DeviceLostError, EngineError
 from animatic.fingerprint import graph_digest
 from animatic.frame import Frame
 from animatic.record import GenerationRecord
-from animatic.roles import TENSORS, misfit
+from animatic.roles import OPTIONAL, TENSORS, misfit
 from animatic.store import OpenBundle, open_bundle, verify_files
 from animatic.text_inputs import TextInputs
 from animatic.tokenizer import BundleTokenizer, Tokenizer
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 
     from animatic.bundle import Bundle, GraphSpec, Role
     from animatic.engine import Engine
+    from animatic.given import GivenPictures
     from animatic.shot import Shot, ShotPlan
 
 __all__ = ["Pipeline", "Progress"]
@@ -63,8 +65,8 @@ class Pipeline:
     ) -> None:
         """Chain engines that are already open; `Pipeline.open` is the usual way.
 
-        engines: a text_encoder, a denoiser, a vae_decoder and perhaps a tiny_decoder; the pipeline
-            closes them.
+        engines: a text_encoder, a denoiser, a vae_decoder, perhaps a tiny_decoder and, for shots
+            that are given pictures, a vae_encoder; the pipeline closes them.
         choice: how they were chosen. spare: opens others to go on with when the GPU is lost.
         text_device: where the text encoder was asked to play.
         BundleSchemaError if a graph is missing or is not one that the pipeline can drive.
@@ -92,6 +94,8 @@ class Pipeline:
             keep=self._text_device != "gpu",
         )
         self._decoders = {r: Decoder(bundle, engines[r]) for r in DECODER_ROLES if r in engines}
+        encoder = engines.get("vae_encoder")
+        self._encoder = None if encoder is None else Encoder(bundle, encoder)
 
     @classmethod
     def open(
@@ -156,10 +160,11 @@ class Pipeline:
     ) -> Generator[Frame, None, None]:
         """Make a clip, one frame at a time, in order.
 
-        The shot is checked by the call itself (ShotError); the work happens as frames are asked
-        for. Closing the generator stops the work and resets the engines. EngineError when a graph
-        fails, or when another clip of this pipeline is still under way; DeviceLostError when the
-        GPU is lost, unless the pipeline was opened with a fallback.
+        The shot is checked and what it is given is read by the call itself (ShotError, InputError);
+        the work happens as frames are asked for. Closing the generator stops the work and resets
+        the engines. EngineError when a graph fails, or when another clip of this pipeline is still
+        under way; DeviceLostError when the GPU is lost, unless the pipeline was opened with a
+        fallback.
 
         on_progress: called after every unit of work, in the thread that asks for frames; it counts
             from the beginning again where the fallback does.
@@ -168,14 +173,15 @@ class Pipeline:
             raise EngineError("The pipeline is closed; open it again.")
         plan = shot.plan(self._opened.bundle)
         self._played(plan)
-        return self._frames(plan, on_progress or _ignore)
+        given = self._read(plan)
+        return self._frames(plan, given, on_progress or _ignore)
 
     def clip(self, shot: Shot) -> npt.NDArray[np.uint8]:
         """Make a whole clip at once: uint8 [frames, height, width, 3], RGB, 0-255."""
         return np.stack([frame.pixels for frame in self.generate(shot)])
 
     def record(self, shot: Shot) -> GenerationRecord:
-        """Say what to store with a clip so that it can be made again; ShotError as `generate`."""
+        """Say what to store with a clip so that it can be made again; errors as of `generate`."""
         bundle = self._opened.bundle
         plan = shot.plan(bundle)
         backend = "onnxruntime" if self._choice is None else self._choice.backend
@@ -206,8 +212,12 @@ class Pipeline:
         """Close it."""
         self.close()
 
+    def _read(self, plan: ShotPlan) -> GivenPictures:
+        layout = plan.given.layout(self._opened.bundle.geometry, plan.latent_shape.frames)
+        return plan.given.read((plan.width, plan.height), plan.fps, layout)
+
     def _frames(
-        self, plan: ShotPlan, on_progress: Callable[[Progress], None]
+        self, plan: ShotPlan, given: GivenPictures, on_progress: Callable[[Progress], None]
     ) -> Generator[Frame, None, None]:
         if not self._busy.acquire(blocking=False):
             raise EngineError(
@@ -215,7 +225,7 @@ class Pipeline:
                 "another pipeline."
             )
         try:
-            yield from self._whatever_happens(plan, on_progress)
+            yield from self._whatever_happens(plan, given, on_progress)
         finally:
             # From the last to the first, and every one of them even if another raises.
             with contextlib.ExitStack() as stack:
@@ -224,7 +234,7 @@ class Pipeline:
                     stack.callback(engine.reset)
 
     def _whatever_happens(
-        self, plan: ShotPlan, on_progress: Callable[[Progress], None]
+        self, plan: ShotPlan, given: GivenPictures, on_progress: Callable[[Progress], None]
     ) -> Iterator[Frame]:
         """Make the clip, if need be from the beginning again on the spare engines.
 
@@ -233,7 +243,7 @@ class Pipeline:
         shown = 0
         spare: Choice | None = None
         try:
-            for frame in self._pictures(plan, on_progress):
+            for frame in self._pictures(plan, given, on_progress):
                 yield frame
                 shown += 1
         except DeviceLostError as error:
@@ -253,16 +263,18 @@ class Pipeline:
         reason = f"{spare.reason} It stands in for a GPU that was lost."
         self._choice = replace(spare, reason=reason, is_fallback=True)
         self._spare, self._fallen_back = None, True
-        for frame in self._pictures(plan, on_progress):
+        for frame in self._pictures(plan, given, on_progress):
             if frame.index >= shown:
                 yield frame
 
-    def _pictures(self, plan: ShotPlan, on_progress: Callable[[Progress], None]) -> Iterator[Frame]:
+    def _pictures(
+        self, plan: ShotPlan, given: GivenPictures, on_progress: Callable[[Progress], None]
+    ) -> Iterator[Frame]:
         clip = Clip(self._opened.bundle, plan, on_progress)
         words = self._text.words(plan)
         clip.count("text")
-        pictures = clip.pictures(self._denoiser, self._decoders[plan.decoder], words)
-        for index, pixels in enumerate(pictures):
+        players = Players(self._denoiser, self._decoders[plan.decoder], self._encoder)
+        for index, pixels in enumerate(clip.pictures(players, words, given)):
             yield Frame(index, pixels, index / plan.fps, self._fallen_back)
 
     def _unusual_text_device(self, backend: str) -> Literal["cpu", "gpu"] | None:
@@ -275,20 +287,25 @@ class Pipeline:
         return None if asked == usual else asked
 
     def _played(self, plan: ShotPlan) -> list[Engine]:
-        """The engines that make a plan; EngineError if its decoder was not opened."""
-        if plan.decoder not in self._engines:
-            raise EngineError(
-                f"The {plan.decoder} of the bundle {self._opened.bundle.name} was not opened with "
-                "the rest; choose the vae_decoder."
-            )
-        return [self._engines[role] for role in ("text_encoder", "denoiser", plan.decoder)]
+        """The engines that make a plan; EngineError if its decoder or encoder was not opened."""
+        roles: list[Role] = ["text_encoder", "denoiser", plan.decoder]
+        if plan.given:
+            roles.append("vae_encoder")
+        for role in roles:
+            if role not in self._engines:
+                instead = "choose the vae_decoder" if role == plan.decoder else "open it too"
+                raise EngineError(
+                    f"The {role} of the bundle {self._opened.bundle.name} was not opened with the "
+                    f"rest; {instead}."
+                )
+        return [self._engines[role] for role in roles]
 
 
 def _check(bundle: Bundle, specs: Mapping[Role, GraphSpec]) -> None:
     """Hold graphs to what the pipeline gives and takes; BundleSchemaError if one is not so."""
     for role in TENSORS:
         if role not in specs:
-            if role == "tiny_decoder":
+            if role in OPTIONAL:
                 continue
             raise BundleSchemaError(
                 f"The bundle {bundle.name} has no {role} graph; export the bundle again with one."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -12,11 +13,27 @@ from animatic.geometry import format_rate, parse_rate
 from animatic.shot import Shot, ShotPlan, usual_decoder
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from fractions import Fraction
 
     from animatic.bundle import Bundle
+    from animatic.sources import Source
 
-__all__ = ["GenerationRecord"]
+__all__ = ["GenerationRecord", "GivenFile"]
+
+
+class GivenFile(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """A picture or clip that a shot was given, so that it can be found and known again.
+
+    file: its name: relative to where the command ran, or bare if it lay outside; "" for an array.
+    sha256: `Source.digest`, in hex. frame: which frame it was for, counted from 0; None for a clip.
+    """
+
+    file: str
+    sha256: str
+    frame: int | None = None
 
 
 class GenerationRecord(
@@ -34,6 +51,7 @@ class GenerationRecord(
     text_device: where the text encoder played, if not where it plays when nobody chooses.
     steps, guidance, negative_prompt, decoder: where they are not what the bundle's `Shot.plan`
         settles on by itself.
+    images, continue_from, before, loop: what it was given, as `Shot` has it.
     What is at its default is left out of the JSON.
     """
 
@@ -55,6 +73,10 @@ class GenerationRecord(
     guidance: float | None = None
     negative_prompt: str | None = None
     decoder: DecoderRole | None = None
+    images: tuple[GivenFile, ...] = ()
+    continue_from: GivenFile | None = None
+    before: GivenFile | None = None
+    loop: bool = False
 
     @classmethod
     def of(
@@ -69,7 +91,8 @@ class GenerationRecord(
         graphs_sha256: str = "",
         text_device: Literal["cpu", "gpu"] | None = None,
     ) -> GenerationRecord:
-        """Note down a planned shot on one bundle."""
+        """Note down a planned shot on one bundle; InputError if what it is given cannot be read."""
+        given = plan.given
         usual = bundle.sampler
         negative = plan.negative_prompt if plan.guidance != 1 else usual.negative_prompt
         decoder = usual_decoder(bundle)
@@ -92,6 +115,10 @@ class GenerationRecord(
             guidance=None if plan.guidance == usual.guidance else plan.guidance,
             negative_prompt=None if negative == usual.negative_prompt else negative,
             decoder=None if plan.decoder == decoder else plan.decoder,
+            images=tuple(_noted(source, frame) for frame, source in given.images),
+            continue_from=_noted(given.continue_from) if given.continue_from else None,
+            before=_noted(given.before) if given.before else None,
+            loop=given.loop,
         )
 
     def to_json(self) -> str:
@@ -115,8 +142,19 @@ class GenerationRecord(
         """Return the delivery rate in frames per second."""
         return parse_rate(self.fps)
 
-    def shot(self) -> Shot:
-        """Return the shot that makes this clip again on the same bundle."""
+    def given(self) -> list[GivenFile]:
+        """Every picture and clip that it was given."""
+        return [*self.images, *(clip for clip in (self.continue_from, self.before) if clip)]
+
+    def shot(self, found: Mapping[GivenFile, Path] | None = None) -> Shot:
+        """Return the shot that makes this clip again on the same bundle.
+
+        found: where what it was given lies now; None is where it lay.
+        """
+
+        def place(given: GivenFile) -> Path:
+            return Path(given.file) if found is None else found[given]
+
         return Shot(
             prompt=self.prompt,
             seed=self.seed,
@@ -128,4 +166,23 @@ class GenerationRecord(
             guidance=self.guidance,
             negative_prompt=self.negative_prompt,
             decoder=self.decoder,
+            images={given.frame or 0: place(given) for given in self.images},
+            continue_from=place(self.continue_from) if self.continue_from else None,
+            before=place(self.before) if self.before else None,
+            loop=self.loop,
         )
+
+
+def _noted(source: Source, frame: int | None = None) -> GivenFile:
+    return GivenFile(file=_portable(source.file), sha256=source.digest(), frame=frame)
+
+
+def _portable(file: str) -> str:
+    """A name without the folders of this machine; "" for what has none."""
+    if not file:
+        return ""
+    path = Path(file)
+    if path.is_absolute():
+        inside = path.is_relative_to(Path.cwd())
+        path = path.relative_to(Path.cwd()) if inside else Path(path.name)
+    return path.as_posix()

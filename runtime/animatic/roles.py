@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from animatic.bundle import GraphSpec, Role
 
-__all__ = ["TENSORS", "Tensors", "misfit", "streams"]
+__all__ = ["OPTIONAL", "TENSORS", "Tensors", "misfit", "streams", "takes"]
 
 
 class Tensors(NamedTuple):
@@ -31,12 +31,23 @@ TENSORS: Final[Mapping[Role, Tensors]] = {
     "denoiser": Tensors(
         frozenset({"latents", "timesteps", "text_states"}),
         frozenset({"velocity"}),
-        optional=frozenset({"position"}),
+        optional=frozenset({"position", "positions"}),
     ),
     "vae_decoder": _DECODER,
     "tiny_decoder": _DECODER,
+    "vae_encoder": Tensors(frozenset({"frames"}), frozenset({"latents"})),
 }
-"""The roles that the pipeline plays."""
+"""The roles that the pipeline plays.
+
+position: int64 [1], how many latent frames of the clip were made before these.
+positions: float32 ["batch", "frames"], when each latent frame of the window is seen, counted in
+    latent frames (`animatic.window`).
+frames of the vae_encoder: float32 ["batch", 3, "pictures", "height", "width"] in [0, 1], as many as
+    temporal_factor times the latent frames that come out; its latents are raw.
+"""
+
+OPTIONAL: Final[frozenset[Role]] = frozenset({"tiny_decoder", "vae_encoder"})
+"""The roles that a bundle may do without."""
 
 
 def misfit(spec: GraphSpec) -> str | None:
@@ -56,3 +67,8 @@ def misfit(spec: GraphSpec) -> str | None:
 def streams(decoder: GraphSpec) -> bool:
     """Whether a decoder takes one latent frame a call, and not all of a block at once."""
     return any(tensor.name == "latents" and tensor.shape[2:3] == (1,) for tensor in decoder.inputs)
+
+
+def takes(graph: GraphSpec, name: str) -> bool:
+    """Whether a graph has an input of that name."""
+    return any(tensor.name == name for tensor in graph.inputs)

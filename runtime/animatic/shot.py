@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import numbers
 import operator
 import re
 import unicodedata
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -21,12 +22,22 @@ from animatic.geometry import (
     parse_rate,
     to_latent,
 )
+from animatic.given import Given, open_given
 from animatic.lengths import MAX_SECONDS, Lengths
 from animatic.schedules import schedule_of
 from animatic.sentences import listed
+from animatic.sources.fit import nearest_shape
 
 if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    import numpy as np
+    import numpy.typing as npt
+
     from animatic.bundle import Bundle, Geometry, SamplerSpec, Tier
+
+    Asked = str | os.PathLike[str] | npt.NDArray[np.uint8]
 
 __all__ = [
     "MAX_GUIDANCE",
@@ -43,6 +54,7 @@ __all__ = [
 MAX_PROMPT_CHARACTERS: Final = 2_000
 MAX_SEED: Final = 2**63 - 1  # what a signed 64-bit field of any file or database holds
 MAX_GUIDANCE: Final = 100  # models are made for 3 to 8; far beyond, pictures burn out
+_SAME_COST: Final = 1.25  # times as many pixels: 16:9 and 2.39:1 of one budget differ by 1.06
 
 # The rates of NTSC video and its kin: people write them as 23.976, 29.97 or 59.94.
 _NTSC: Final = tuple(Fraction(whole * 1000, 1001) for whole in (24, 30, 48, 60, 120))
@@ -65,7 +77,7 @@ class ShotPlan:
     """A shot that a model can make, with every choice settled.
 
     width, height: pixels. frames: count. fps: exact delivery rate in frames per second.
-    latent_shape: the whole clip in latents.
+    latent_shape: the whole clip in latents. given: what it is given beside its words.
     steps: of the sampler. guidance: its weight; at 1 there is none, and no negative prompt either.
     decoder: which graph draws the pictures.
     """
@@ -82,6 +94,7 @@ class ShotPlan:
     guidance: float
     negative_prompt: str
     decoder: DecoderRole
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +104,8 @@ class Shot:
     prompt: what is to be seen, in words.
     seed, variant: 0 to 2**63 - 1, NumPy's whole numbers too; together they choose one clip of the
         many that fit the words.
-    size: (width, height) in pixels, one that the model offers.
+    size: (width, height) in pixels, one that the model offers; without it, the one whose shape is
+        nearest to what is given, among those about as large as the tier's.
     seconds, frames: how long; one of them or neither. Seconds give the nearest length that the
         model makes.
     fps: the delivery rate in frames per second: a whole number, a Fraction, or text that
@@ -104,6 +118,15 @@ class Shot:
     negative_prompt: what guidance leads away from, in words; empty for nothing in particular.
     decoder: "vae", or "tiny", which is what a bundle that has one uses when neither this nor the
         tier says otherwise; the names of their roles serve too.
+    images: pictures for frames, counted from 0, or from the end with -1.
+    continue_from: a clip that this one goes on from. before: a clip that it leads to. Both, and it
+        joins them; only the frames in between are made.
+    loop: the last frame leads to the first again.
+
+    A picture or clip is the name of a file, of a folder of PNGs or of a sequence, or an array of
+    uint8 RGB, [height, width, 3] or [frames, height, width, 3]. It is scaled to fill the shot, and
+    what stands out is cut off; a clip is sampled at the rate of the shot. With a model that can be
+    given none, ShotError.
 
     Nothing is checked until `plan`, which checks everything.
     """
@@ -120,17 +143,26 @@ class Shot:
     guidance: float | None = None
     negative_prompt: str | None = None
     decoder: DecoderName | DecoderRole | None = None
+    images: Mapping[int, Asked] = field(default_factory=dict, hash=False)
+    continue_from: Asked | None = field(default=None, hash=False)
+    before: Asked | None = field(default=None, hash=False)
+    loop: bool = False
 
     def plan(self, bundle: Bundle) -> ShotPlan:
-        """Settle this shot on a model; ShotError says what the model would accept instead."""
+        """Settle this shot on a model; ShotError says what the model would accept instead.
+
+        InputError if a picture or clip is missing or is none.
+        """
         geometry = bundle.geometry
         prompt = _checked_prompt(self.prompt)
         seed = _checked_number("seed", self.seed)
         variant = _checked_number("variant", self.variant)
         tier = _settled_tier(self.tier, bundle)
-        width, height = _settled_size(self.size, tier, geometry)
+        given = open_given(self.images, self.continue_from, self.before, self.loop, bundle)
+        width, height = _settled_size(self.size, tier, given, geometry)
         fps = geometry.fps if self.fps is None else _checked_rate(self.fps)
-        frames = Lengths.of(bundle, fps).settle(self.seconds, self.frames)
+        frames = _lengths(bundle, fps, given).settle(self.seconds, self.frames)
+        begins = given.continue_from is None
         guidance = _settled_guidance(self.guidance, bundle.sampler)
         return ShotPlan(
             prompt=prompt,
@@ -140,12 +172,20 @@ class Shot:
             height=height,
             frames=frames,
             fps=fps,
-            latent_shape=to_latent(PixelShape(frames, height, width), geometry),
+            latent_shape=to_latent(PixelShape(frames, height, width), geometry, begins=begins),
             steps=_settled_steps(self.steps, tier, bundle.sampler),
             guidance=guidance,
             negative_prompt=_settled_negative(self.negative_prompt, guidance, bundle.sampler),
             decoder=_settled_decoder(self.decoder, tier, bundle),
+            given=given.counted(frames, geometry),
         )
+
+
+def _lengths(bundle: Bundle, fps: Fraction, given: Given) -> Lengths:
+    lengths = Lengths.of(bundle, fps)
+    if given.continue_from is not None:
+        return lengths.going_on()
+    return lengths.looping() if given.loop else lengths
 
 
 def _settled_tier(asked: object, bundle: Bundle) -> Tier | None:
@@ -161,10 +201,17 @@ def _settled_tier(asked: object, bundle: Bundle) -> Tier | None:
     )
 
 
-def _settled_size(asked: object, tier: Tier | None, geometry: Geometry) -> tuple[int, int]:
+def _settled_size(
+    asked: object, tier: Tier | None, given: Given, geometry: Geometry
+) -> tuple[int, int]:
     offered = [(size.width, size.height) for size in geometry.sizes]
     if asked is None:
-        return (tier.size.width, tier.size.height) if tier else offered[0]
+        usual = (tier.size.width, tier.size.height) if tier else offered[0]
+        shown = next(given.sources(), None)
+        if shown is None:
+            return usual
+        costs = _pixels(usual) if tier else None
+        return nearest_shape(shown.size, [s for s in offered if _alike(costs, _pixels(s))])
     # A list serves as well, from JSON say; an array's own == would give an array.
     if isinstance(asked, tuple | list) and all(isinstance(s, numbers.Integral) for s in asked):
         for size in offered:
@@ -172,6 +219,15 @@ def _settled_size(asked: object, tier: Tier | None, geometry: Geometry) -> tuple
                 return size
     choices = listed([f"{width}x{height}" for width, height in offered])
     raise ShotError(f"This model does not make that size; choose {choices}.")
+
+
+def _pixels(size: tuple[int, int]) -> int:
+    return size[0] * size[1]
+
+
+def _alike(costs: int | None, pixels: int) -> bool:
+    """Whether a size costs about as much as a tier's, which names one of its shapes; None: any."""
+    return costs is None or abs(math.log(pixels / costs)) < math.log(_SAME_COST)
 
 
 def _settled_steps(asked: object, tier: Tier | None, sampler: SamplerSpec) -> int:

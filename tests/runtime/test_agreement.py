@@ -16,6 +16,7 @@ from animatic.errors import EngineError
 from animatic.store import open_bundle
 from tests.runtime.fake_model import VAE_DECODER
 from tests.runtime.tiny_bundle import write_causal_bundle
+from tests.runtime.tiny_windowed import write_windowed_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,6 +59,30 @@ def test_blocks_follow_each_other(tmp_path: Path) -> None:
     assert [(place.dtype.name, place.tolist()) for place in places] == [
         *(("int64", [0]), ("int64", [3]), ("int64", [6]))
     ]
+
+
+def test_a_window_is_such_as_a_clip_gives(tmp_path: Path) -> None:
+    opened = open_bundle(write_windowed_bundle(tmp_path / "windowed"))
+    denoiser = opened.bundle.graph("denoiser")
+    further = tuple(replace(a, optimum=6, maximum=6) if a.axis == "frames" else a for a in PROFILE)
+    given = next(random_inputs(opened, denoiser, further))
+    assert given["positions"].tolist() == [[1, 2, 3, 4, 5, 6]]
+    assert given["timesteps"][0, :2].tolist() == [0, 0]
+    assert given["timesteps"][0, 2:].min() == given["timesteps"][0, 2:].max() > 0
+    first = next(random_inputs(opened, denoiser, PROFILE))
+    assert first["positions"].tolist() == [[0, 1, 2]]
+    assert first["timesteps"].min() > 0
+    pictures = (
+        *PROFILE,
+        *(
+            AxisRange(axis=axis, minimum=1, optimum=size, maximum=size)
+            for axis, size in (("height", 48), ("pictures", 12), ("width", 64))
+        ),
+    )
+    light = next(random_inputs(opened, opened.bundle.graph("vae_encoder"), pictures))["frames"]
+    assert light.shape == (1, 3, 12, 48, 64)
+    assert 0 <= light.min() < 0.1
+    assert 0.9 < light.max() <= 1
 
 
 def test_timesteps_are_those_that_the_sampler_gives(tiny_bundle: Path) -> None:

@@ -19,6 +19,7 @@ from animatic.pipeline import Pipeline
 from animatic.shot import Shot
 from animatic.store import open_bundle, write_bundle
 from tests.runtime.tiny_roles import ALL, add_engines, add_graphs, write_costly_bundle
+from tests.runtime.tiny_windowed import write_windowed_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -311,3 +312,28 @@ def test_words_that_do_not_go_together(folder: Path) -> None:
         choose(open_bundle(folder), "cpu", text_device="gpu")
     with pytest.raises(EngineError, match=r"auto with its text encoder on a GPU\. It has no en"):
         choose(open_bundle(folder), text_device="gpu")
+
+
+def test_an_encoder_is_opened_by_the_first_shot_that_is_given_a_picture(
+    tmp_path: Path, opened: list[str]
+) -> None:
+    with Pipeline.open(write_windowed_bundle(tmp_path / "windowed")) as pipeline:
+        pipeline.clip(Shot("a red cube"))
+        assert not any("vae_encoder" in line for line in opened)
+        picture = np.zeros((48, 64, 3), np.uint8)
+        pipeline.clip(Shot("a red cube", images={0: picture}))
+        assert opened.count("processor vae_encoder float32") == 1
+        pipeline.clip(Shot("a red cube", images={0: picture}))
+        assert opened.count("processor vae_encoder float32") == 1
+
+
+@pytest.mark.usefixtures("gpu")
+def test_an_encoder_without_an_engine_plays_elsewhere(tmp_path: Path, opened: list[str]) -> None:
+    root = write_windowed_bundle(tmp_path / "windowed")
+    add_graphs(root, "fp16")
+    add_engines(root)
+    choice = choose(open_bundle(root), "tensorrt_rtx")
+    assert "the vae_encoder on the processor, float32, as it has no engine" in choice.reason
+    assert isinstance(choice.engines["vae_encoder"], LazyEngine)
+    assert not any("vae_encoder" in line for line in opened)
+    closed(choice)

@@ -34,6 +34,7 @@ from tests.runtime.fake_model import (
     fake_bundle,
     tensor,
 )
+from tests.runtime.windowed_model import VAE_ENCODER, WINDOWED
 
 replace = msgspec.structs.replace
 
@@ -52,6 +53,7 @@ def contradictory() -> list[tuple[dict[str, Any], str]]:
     graphs = bundle.graphs
     latents, provenance = bundle.latents, bundle.provenance
     context = Conditioning(text=True, keyframes=False, context=True)
+    keys = Conditioning(text=True, keyframes=True, context=False)
     tier = Tier(name="preview", size=geometry.sizes[0])
     adapter = Adapter(file="lora.safetensors", sha256=ZEROS, strength=1.0)
     two = Schedule(sigmas=(1.0, 0.5))
@@ -177,6 +179,57 @@ def contradictory() -> list[tuple[dict[str, Any], str]]:
         (
             {"provenance": replace(provenance, adapters=(replace(adapter, strength=1e999),))},
             "strength of an adapter",
+        ),
+        (
+            {"geometry": replace(geometry, context_latent_frames=-1)},
+            "context_latent_frames is not between 0 and those of a block, 3",
+        ),
+        (
+            {"geometry": replace(geometry, context_latent_frames=4), "conditioning": context},
+            "context_latent_frames is not between 0 and those of a block, 3",
+        ),
+        (
+            {"geometry": replace(geometry, context_latent_frames=2)},
+            "has context_latent_frames, and the model takes no context",
+        ),
+        (
+            {"geometry": replace(geometry, context_latent_frames=2), "conditioning": context},
+            "to the denoiser, which has no input positions",
+        ),
+        ({"conditioning": keys}, "has no input positions"),
+        (
+            {
+                "conditioning": keys,
+                "graphs": (
+                    TEXT_ENCODER,
+                    replace(
+                        WINDOWED,
+                        **{f: getattr(stateful, f) for f in ("outputs", "states")},
+                        inputs=(*WINDOWED.inputs, kept[0]),
+                    ),
+                    VAE_DECODER,
+                    VAE_ENCODER,
+                ),
+            },
+            "to the denoiser, which keeps a state",
+        ),
+        (
+            {"conditioning": keys, "graphs": (TEXT_ENCODER, WINDOWED, VAE_DECODER)},
+            "takes key frames, and has no vae_encoder",
+        ),
+        (
+            {
+                "graphs": (
+                    *graphs,
+                    replace(
+                        VAE_ENCODER,
+                        inputs=(*VAE_ENCODER.inputs, kept[0]),
+                        outputs=(*VAE_ENCODER.outputs, kept[1]),
+                        states=VAE_DECODER.states,
+                    ),
+                )
+            },
+            "the vae_encoder keeps a state",
         ),
         ({"text": replace(text, max_tokens=0)}, "max_tokens"),
         ({"text": replace(text, tokenizer=FileRef(file="t", sha256="ABC"))}, "sha256 of 't'"),

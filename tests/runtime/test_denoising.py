@@ -56,7 +56,9 @@ def test_velocity_by_hand() -> None:
     wanted, unwanted = (
         {"text_states": np.full((1, 2, 384), value, dtype=np.float32)} for value in (0.5, -1)
     )
-    velocity = denoiser.velocity(x, 500.0, Words(wanted, unwanted, 3.0), 0)
+    timesteps = np.full((1, 3), 500, dtype=np.float32)
+    positions = np.arange(3, dtype=np.float32)
+    velocity = denoiser.velocity(x, timesteps, Words(wanted, unwanted, 3.0), 0, positions)
     first, second = model.velocities
     np.testing.assert_allclose(velocity, second + 3 * (first - second), rtol=0, atol=1e-5)
     # (x - 0.1 tanh x - text) / sigma: 1.5 apart over 0.5, so 3 apart; twice that beyond the first.

@@ -16,6 +16,8 @@ from animatic.pipeline import Pipeline
 from animatic.shot import Shot
 from animatic.sinks import read_record
 from animatic.store import open_bundle
+from tests.runtime.clips import write
+from tests.runtime.tiny_windowed import write_windowed_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +105,27 @@ def test_the_processor_goes_on_where_the_card_stopped(
         assert pipeline.choice is not None
         assert pipeline.choice.is_fallback
         assert pipeline.record(SHOT).backend == "onnxruntime"
+
+
+@pytest.mark.parametrize("ends", [{"continue_from"}, {"before"}, {"continue_from", "before"}])
+def test_what_was_given_is_given_again(tmp_path: Path, cards: list[Card], ends: set[str]) -> None:
+    root = write_windowed_bundle(tmp_path / "windowed")
+    given: dict[str, Any] = dict.fromkeys(ends, "clip.gif")
+    shot = Shot("a red cube", images={0: "still.png"}, **given)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        write(tmp_path / "clip.gif")
+        write(tmp_path / "still.png", count=1)
+        (tmp_path / "still.1001.png").rename(tmp_path / "still.png")
+        with Pipeline.open(root, device="cpu") as pipeline:
+            wanted = pipeline.clip(shot)
+        with Pipeline.open(root, fallback=True) as pipeline:
+            frames = pipeline.generate(shot)
+            for file in ("clip.gif", "still.png"):  # read by the call, and not again
+                (tmp_path / file).unlink()
+            shown = [frame.pixels for frame in frames]
+    assert len(cards) == 1
+    np.testing.assert_array_equal(np.stack(shown), wanted)
 
 
 def test_what_stands_in_reads_the_text_where_it_is_usual(

@@ -34,17 +34,19 @@ from animatic.bundle import (
     decode_bundle,
     encode_bundle,
 )
-from animatic.errors import BundleSchemaError, ShotError
+from animatic.errors import BundleSchemaError, InputError, ShotError
 from animatic.geometry import format_rate, parse_rate, to_latent, to_pixels
 from animatic.record import GenerationRecord
 from animatic.shot import Shot
 from tests.runtime.fake_model import ZEROS, fake_bundle
+from tests.runtime.windowed_model import VAE_ENCODER, some_clip
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     Draw = Callable[[st.SearchStrategy[Any]], Any]
 
+replace = msgspec.structs.replace
 text = st.text(max_size=12)  # without lone surrogates, as JSON and UTF-8 demand
 sha256 = st.text("0123456789abcdef", min_size=64, max_size=64)
 finite = st.floats(allow_nan=False, allow_infinity=False)
@@ -77,6 +79,7 @@ def geometries(draw: Draw, *, context: bool) -> Geometry:
         block_latent_frames=block,
         native_fps=format_rate(draw(rates)),
         decoder_trim=temporal - 1,
+        context_latent_frames=draw(st.just(0) | st.integers(0, block)) if context else 0,
     )
 
 
@@ -172,13 +175,25 @@ def tiers_of(
     return tuple(draw(st.lists(tier, max_size=2, unique_by=lambda tier: tier.name)))
 
 
+def with_windows(graph: GraphSpec) -> GraphSpec:
+    """A denoiser that can be given latents; other graphs as they are."""
+    if graph.role != "denoiser" or any(tensor.name == "positions" for tensor in graph.inputs):
+        return graph
+    positions = TensorSpec(name="positions", dtype="float32", shape=("batch", "frames"))
+    return replace(graph, inputs=(*graph.inputs, positions))
+
+
 @st.composite
 def bundles(draw: Draw) -> Bundle:
-    context = draw(st.booleans())
+    context, keyframes = draw(st.booleans()), draw(st.booleans())
     geometry = draw(geometries(context=context))
     channels = geometry.latent_channels
     kinds = st.lists(graphs, max_size=3, unique_by=lambda graph: (graph.role, graph.precision))
     drawn = tuple(draw(kinds))
+    if geometry.context_latent_frames or keyframes:
+        drawn = tuple(map(with_windows, drawn))
+    if keyframes and all(graph.role != "vae_encoder" for graph in drawn):
+        drawn = (*drawn, VAE_ENCODER)
     roles = {graph.role for graph in drawn}
     if "tiny_decoder" in roles and "vae_decoder" not in roles:
         drawn = tuple(graph for graph in drawn if graph.role != "tiny_decoder")
@@ -211,9 +226,7 @@ def bundles(draw: Draw) -> Bundle:
             std=draw(st.tuples(*[positive] * channels)),
             decode_noise=draw(st.floats(0, 1)),
         ),
-        conditioning=Conditioning(
-            text=draw(st.booleans()), keyframes=draw(st.booleans()), context=context
-        ),
+        conditioning=Conditioning(text=draw(st.booleans()), keyframes=keyframes, context=context),
         text=TextSpec(
             tokenizer=draw(files),
             max_tokens=tokens,
@@ -287,6 +300,10 @@ shots = st.builds(
     steps=st.none() | st.integers(1, 8),
     guidance=st.none() | st.floats(1, 20),
     negative_prompt=st.none() | st.text(max_size=10),
+    images=st.dictionaries(st.integers(-30, 30), st.just(some_clip(1)[0]), max_size=3),
+    continue_from=st.none() | st.just(some_clip(2)),
+    before=st.none() | st.just(some_clip(2)),
+    loop=st.booleans(),
 )
 misused_shots = st.builds(
     Shot,
@@ -302,6 +319,10 @@ misused_shots = st.builds(
     guidance=anything,
     negative_prompt=anything,
     decoder=anything,
+    images=anything | st.dictionaries(st.none() | st.integers() | st.text(max_size=2), anything),
+    continue_from=anything,
+    before=anything,
+    loop=anything,
 )
 
 
@@ -321,21 +342,28 @@ def test_a_shot_plans_exactly_or_raises_a_shot_error(
         )
     try:
         plan = shot.plan(bundle)
-    except ShotError:
+    except (ShotError, InputError):
         return
     geometry = bundle.geometry
     latent = plan.latent_shape
-    pixels = to_pixels(latent, geometry)
+    begins = plan.given.continue_from is None
+    pixels = to_pixels(latent, geometry, begins=begins)
     assert (pixels.frames, pixels.height, pixels.width) == (plan.frames, plan.height, plan.width)
-    assert to_latent(pixels, geometry) == latent
+    assert to_latent(pixels, geometry, begins=begins) == latent
     assert plan.frames in geometry.frame_counts or bundle.conditioning.context
-    assert plan.frames == latent.frames * geometry.temporal_factor - geometry.decoder_trim
+    trim = geometry.decoder_trim if begins else 0
+    assert plan.frames == latent.frames * geometry.temporal_factor - trim
+    layout = plan.given.layout(geometry, latent.frames)
+    stills = [len(layout.window(block).stills) for block in range(min(layout.blocks, 99))]
+    assert max(stills) <= 4
     block = geometry.block_latent_frames
     assert latent.frames <= block or (bundle.conditioning.context and latent.frames % block == 0)
     if shot.seconds is not None:
         off_by = abs(Fraction(shot.seconds) * plan.fps - plan.frames)
         step = geometry.temporal_factor * (block if bundle.conditioning.context else 1)
-        assert off_by <= step / 2 + 1e-6 or latent.frames <= block
+        assert off_by <= step / 2 + 1e-6 or latent.frames <= block * (2 if plan.given.loop else 1)
+    if any(True for _ in plan.given.sources()):
+        return  # arrays are in no file, from which to plan again
     record = GenerationRecord.of(plan, bundle, bundle_sha256=ZEROS, animatic_version="0")
     assert GenerationRecord.from_json(record.to_json()).shot().plan(bundle) == plan
 

@@ -13,7 +13,10 @@ import click
 from animatic.cli.naming import DefaultName, default_names, named_targets
 from animatic.cli.parameters import (
     bundle_option,
+    clip_name,
+    clip_names,
     device_option,
+    images,
     output_name,
     precision_option,
     rate,
@@ -65,6 +68,36 @@ Target = Path | DefaultName | Literal["-"]
     metavar="R",
     help="The rate at which the frames are played, such as 24 or 24000/1001, which is also what "
     "23.976 means; none is added or dropped. Without it, the model's own.",
+)
+@click.option(
+    "--image",
+    "given_images",
+    multiple=True,
+    callback=images,
+    metavar="FRAME=FILE",
+    help="A picture that the shot shows at a frame, counted from 0, or from the end with -1; may "
+    "be given several times.",
+)
+@click.option(
+    "--continue",
+    "continue_from",
+    callback=clip_name,
+    metavar="CLIP",
+    help="Go on where CLIP ends: a film, an animation, a folder of PNGs or name.####.png. Only the "
+    "new frames are written.",
+)
+@click.option(
+    "--before", callback=clip_name, metavar="CLIP", help="Lead to where CLIP begins, likewise."
+)
+@click.option(
+    "--loop", is_flag=True, help="Lead back to the first frame, so that it can be looped."
+)
+@click.option(
+    "--join",
+    nargs=2,
+    callback=clip_names,
+    metavar="A B",
+    help="Go on from A and lead to B: the same as --continue A --before B.",
 )
 @click.option(
     "--variants",
@@ -130,6 +163,11 @@ def command(  # noqa: PLR0913, one per option
     seconds: float | None,
     frames: int | None,
     fps: Fraction | None,
+    given_images: dict[int, Path],
+    continue_from: Path | None,
+    before: Path | None,
+    loop: bool,
+    join: tuple[Path, Path] | None,
     variants: int,
     tier: str | None,
     preview: bool,
@@ -152,6 +190,12 @@ def command(  # noqa: PLR0913, one per option
     if output == "-" and variants > 1:
         raise click.UsageError("A pipe takes one clip; leave out --variants, or name a file.")
     tier = _named_tier(tier, preview=preview, final=final)
+    if join is not None:
+        if continue_from is not None or before is not None:
+            raise click.UsageError(
+                "--join names the clips that --continue and --before name; leave those out."
+            )
+        continue_from, before = join
 
     from animatic.shot import Shot
     from animatic.store import open_bundle
@@ -170,6 +214,10 @@ def command(  # noqa: PLR0913, one per option
             guidance=guidance,
             negative_prompt=negative_prompt,
             decoder=decoder,
+            images=given_images,
+            continue_from=continue_from,
+            before=before,
+            loop=loop,
         )
         for variant in range(variants)
     ]
@@ -186,6 +234,7 @@ def command(  # noqa: PLR0913, one per option
 
     if seconds is not None:
         _note_length(seconds, plan)
+    _note_crops(plan)
 
     from animatic.pipeline import Pipeline
 
@@ -296,6 +345,21 @@ def _note_length(seconds: float, plan: ShotPlan) -> None:
             plan.frames,
             float(plan.frames / plan.fps),
         )
+
+
+def _note_crops(plan: ShotPlan) -> None:
+    """Say what is cut off of pictures and clips of another shape than the shot's."""
+    from animatic.sources import crops
+
+    for source in plan.given.sources():
+        if crops(source.size, (plan.width, plan.height)):
+            _log.warning(
+                "%s is %dx%d and the shot %dx%d: what stands out is cut off.",
+                source.name,
+                *source.size,
+                plan.width,
+                plan.height,
+            )
 
 
 def _check_standard_output() -> None:

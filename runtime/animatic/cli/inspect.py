@@ -113,6 +113,8 @@ def _pixels(size: Size) -> str:
 
 def _listening(bundle: Bundle) -> Lines:
     """What the denoiser is given beside noise."""
+    from animatic.window import MAX_STILLS
+
     text = bundle.text
     understood = {
         "text": bundle.conditioning.text,
@@ -123,10 +125,16 @@ def _listening(bundle: Bundle) -> Lines:
     padded = f", their states padded to {text.states_length}" if text.states_length else ""
     costly = "; costly: loaded for new prompts only, on the processor" if text.costly else ""
     yield "text", f"up to {text.max_tokens} tokens{padded}{costly}"
+    before = bundle.geometry.context_latent_frames
     if bundle.conditioning.context:
         timestep = bundle.sampler.context_timestep
         again = "" if timestep is None else f", each run once more at timestep {timestep:g}"
+        again += f", each seen with {before} before or after it" if before else ""
         yield "context", f"blocks of {bundle.geometry.block_latent_frames} latent frames{again}"
+    if bundle.conditioning.keyframes:
+        clips = "; clips to go on from or lead to" if before else ""
+        between = "; two clips to join; loops" if before > 1 else ""
+        yield "given", f"pictures for any frames, at most {MAX_STILLS} a block{clips}{between}"
 
 
 def _sampling(bundle: Bundle) -> Lines:

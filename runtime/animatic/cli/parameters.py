@@ -15,8 +15,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "bundle_option",
+    "clip_name",
+    "clip_names",
     "device_of",
     "device_option",
+    "images",
     "output_name",
     "precision_option",
     "rate",
@@ -75,6 +78,43 @@ def rate(
             f"{value!r} is not a frame rate such as 24 or 24000/1001, above 0 and up to {MAX_RATE} "
             f"with terms up to {MAX_RATE_TERM:,}."
         ) from error
+
+
+def images(
+    _context: click.Context, _parameter: click.Parameter, value: tuple[str, ...]
+) -> dict[int, Path]:
+    """Parse options such as ``0=first.png`` and ``-1=last.png`` to pictures by frame."""
+    pictures: dict[int, Path] = {}
+    for each in value:
+        match = re.fullmatch(r"([+-]?\d{1,9})=(.*\S.*)", each.strip(), re.DOTALL | re.ASCII)
+        if match is None:
+            raise click.BadParameter(
+                f"{each!r} is not a frame and a file such as 0=first.png or -1=last.png."
+            )
+        frame = int(match[1])
+        if frame in pictures:
+            raise click.BadParameter(f"Two pictures are given for frame {frame}; give one of them.")
+        pictures[frame] = Path(match[2])
+    return pictures
+
+
+def clip_name(
+    _context: click.Context, _parameter: click.Parameter, value: str | None
+) -> Path | None:
+    """Refuse an empty name, as `output_name` does."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("The name is empty; name a clip such as clip.mp4.")
+    return None if value is None else Path(value)
+
+
+def clip_names(
+    context: click.Context, parameter: click.Parameter, value: tuple[str, str] | None
+) -> tuple[Path, Path] | None:
+    """Take the names of two clips."""
+    if value is None:
+        return None
+    first, second = (clip_name(context, parameter, each) for each in value)
+    return None if first is None or second is None else (first, second)
 
 
 bundle_option = click.option(

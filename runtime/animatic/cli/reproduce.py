@@ -30,18 +30,26 @@ __all__ = ["command"]
     metavar="FILE",
     help="Keep the new clip here, in any format that generate writes; without it, only compare.",
 )
+@click.option(
+    "--given",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Where the pictures and clips lie that it was made from; without it, where they lay, and "
+    "beside the clip.",
+)
 @bundle_option
 @threads_option
 @click.option("--force", is_flag=True, help="Replace a file of that name.")
 @click.option("-q", "--quiet", is_flag=True, help="No progress bar.")
 @click.pass_context
 @pass_stop
-def command(
+def command(  # noqa: PLR0913, one per option
     stop: Stop,
     context: click.Context,
     *,
     file: Path,
     output: str | None,
+    given: Path | None,
     bundle: Path | None,
     threads: int | None,
     force: bool,
@@ -51,7 +59,10 @@ def command(
 
     The exit code is 1 where it did not.
     """
+    import msgspec
+
     from animatic.cli.comparison import same_bytes, same_pixels
+    from animatic.cli.originals import find_originals
     from animatic.errors import BundleError
     from animatic.pipeline import Pipeline
     from animatic.sinks import read_record
@@ -70,7 +81,7 @@ def command(
         )
     if file.is_dir() or file.suffix.lower() == ".png":
         check_whole(file, record.frames)
-    shot = record.shot()
+    shot = record.shot(find_originals(record.given(), file, given))
     kept = named_targets(Path(output), 1, force=force) if output is not None else []
     with (
         tempfile.TemporaryDirectory(prefix="animatic-") as scratch,
@@ -82,7 +93,14 @@ def command(
             text_device=record.text_device or "auto",
         ) as pipeline,
     ):
-        if pipeline.record(shot).graphs_sha256 != record.graphs_sha256:
+        # The files are the same, wherever they lie now.
+        now = msgspec.structs.replace(
+            pipeline.record(shot),
+            images=record.images,
+            continue_from=record.continue_from,
+            before=record.before,
+        )
+        if now.graphs_sha256 != record.graphs_sha256:
             raise BundleError(
                 f"{file} was made with {record.precision or 'other'} graphs that have since been "
                 f"made anew in {opened.root}; use a bundle that still has them, or generate the "
@@ -91,7 +109,7 @@ def command(
         again = Path(scratch) / ("again" + ("" if file.is_dir() else file.suffix))
         with contextlib.ExitStack() as stack:
             sinks = [
-                stack.enter_context(_sink(target, pipeline.record(shot), overwrite=force))
+                stack.enter_context(_sink(target, now, overwrite=force))
                 for target in [again, *kept]
             ]
             on_progress = stack.enter_context(progress_bar(str(file), quiet=quiet))

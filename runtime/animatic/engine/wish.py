@@ -1,8 +1,8 @@
 """What is asked of a bundle's engines, and what follows from it for each role.
 
-Two kinds of engine may not be needed by a clip, and are opened by their first run: a text encoder
-that is costly, whose states are most often on disk (`animatic.text_cache`), and a decoder that is
-not the usual one.
+Three kinds of engine may not be needed by a clip, and are opened by their first run: a text encoder
+that is costly, whose states are most often on disk (`animatic.text_cache`), a decoder that is not
+the usual one, and the encoder of pictures, which most shots are not given.
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ processor if it is costly and else where the rest does."""
 ROLES: Final[tuple[Role, ...]] = ("text_encoder", "denoiser", "vae_decoder")
 """What every bundle has."""
 
+FURTHER: Final[tuple[Role, ...]] = ("tiny_decoder", "vae_encoder")
+"""What a bundle may have."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
@@ -49,8 +52,8 @@ class Wish:
     @property
     def roles(self) -> tuple[Role, ...]:
         """Every role that is played, in the order in which engines are opened."""
-        has_tiny = any(graph.role == "tiny_decoder" for graph in self.bundle.graphs)
-        return (*ROLES, "tiny_decoder") if has_tiny else ROLES
+        has = {graph.role for graph in self.bundle.graphs}
+        return (*ROLES, *(role for role in FURTHER if role in has))
 
     @property
     def decoder(self) -> DecoderRole:

@@ -1,0 +1,161 @@
+"""Films, through PyAV: MP4, MOV and whatever else FFmpeg decodes."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+from animatic.errors import InputError
+from animatic.sources.fit import fitted
+from animatic.sources.timing import Timed, first_of, last_of, padded_back, padded_front
+from animatic.store import sha256_file
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import numpy.typing as npt
+    from av import VideoFrame
+    from av.container import InputContainer
+
+    Pixels = npt.NDArray[np.uint8]
+
+__all__ = ["FilmSource"]
+
+UNSPECIFIED: Final = 2  # ITU-T H.273, the code point of a matrix that nobody named
+HIGH_DEFINITION: Final = 720  # lines, from which on such a film is taken for BT.709, below for 601
+MARGIN: Final = (
+    2  # seconds before the last frames at which decoding begins, if a film can be sought
+)
+_OFFERED: Final = "give an MP4, MOV, WebP, GIF, PNG or JPEG, or a folder of PNGs"
+
+
+@dataclass(frozen=True, slots=True)
+class FilmSource:
+    """The first video stream of a file."""
+
+    path: Path
+    size: tuple[int, int]
+
+    @classmethod
+    def of(cls, path: Path) -> FilmSource:
+        """Open a film and decode its first frame.
+
+        Raises:
+            InputError: it is none, holds no picture, or cannot be read.
+        """
+        with _readable(path), _opened(path) as container:
+            for frame in container.decode(video=0):
+                lying = frame.rotation % 180 != 0
+                size = (frame.height, frame.width) if lying else (frame.width, frame.height)
+                return cls(path, size)
+        raise _empty(path)
+
+    @property
+    def name(self) -> str:
+        """The file's name."""
+        return str(self.path)
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return str(self.path)
+
+    def first(self, count: int, fps: Fraction, size: tuple[int, int]) -> Pixels:
+        """The first pictures; see :class:`animatic.sources.Source`."""
+        with _readable(self.path), _opened(self.path) as container:
+            taken = first_of(_pictures(container, size), count, fps)
+        return padded_back(self._some(taken), count)
+
+    def last(self, count: int, fps: Fraction, size: tuple[int, int]) -> Pixels:
+        """The last pictures. A long film is decoded from shortly before them on, if that goes."""
+        with _readable(self.path), _opened(self.path) as container:
+            taken: list[Pixels] = []
+            ahead = count / fps + MARGIN
+            if container.duration and container.duration / 1_000_000 > 2 * ahead:
+                start = container.duration + (container.start_time or 0) - int(ahead * 1_000_000)
+                container.seek(start)
+                taken = last_of(_pictures(container, size), count, fps)
+        if len(taken) < count:
+            with _readable(self.path), _opened(self.path) as container:
+                taken = last_of(_pictures(container, size), count, fps)
+        return padded_front(self._some(taken), count)
+
+    def digest(self) -> str:
+        """SHA-256 of the file."""
+        with _readable(self.path):
+            return sha256_file(self.path)
+
+    def _some(self, taken: list[Pixels]) -> list[Pixels]:
+        if not taken:
+            raise _empty(self.path)
+        return taken
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[InputContainer]:
+    """Open a file that holds a film."""
+    import av
+
+    with av.open(str(path)) as container:
+        if not container.streams.video:
+            raise InputError(f"{path} holds no picture, only sound or data; {_OFFERED}.")
+        container.streams.video[0].thread_type = "AUTO"
+        yield container
+
+
+def _pictures(container: InputContainer, size: tuple[int, int]) -> Iterator[Timed]:
+    """Decode the frames from where a film stands, each with the time until the next begins."""
+    rate = container.streams.video[0].average_rate or Fraction(25)
+    before: tuple[Fraction, Pixels] | None = None
+    start = end = Fraction(0)
+    for frame in container.decode(video=0):
+        base = frame.time_base
+        start = end if frame.pts is None or base is None else frame.pts * base
+        if before is not None:
+            yield Timed(before[0], max(before[0], start), before[1])
+        shown = frame.duration * base if frame.duration and base else 1 / rate
+        before, end = (start, fitted(_upright(frame), size)), start + shown
+    if before is not None:
+        yield Timed(before[0], end, before[1])
+
+
+def _upright(frame: VideoFrame) -> Pixels:
+    """A frame as uint8 RGB ``[height, width, 3]``, turned as its film says."""
+    from av.video.reformatter import Colorspace, Interpolation
+
+    guess = Colorspace.ITU709 if frame.height >= HIGH_DEFINITION else Colorspace.ITU601
+    pixels = frame.reformat(
+        format="rgb24",
+        src_colorspace=guess if frame.colorspace == UNSPECIFIED else None,
+        interpolation=Interpolation.BICUBIC
+        | Interpolation.FULL_CHR_H_INT
+        | Interpolation.ACCURATE_RND
+        | Interpolation.BITEXACT,
+    ).to_ndarray()
+    return np.rot90(pixels, frame.rotation // 90)  # both count against the clock
+
+
+def _empty(path: Path) -> InputError:
+    return InputError(f"The film {path} holds no frame; get a whole copy of it.")
+
+
+@contextlib.contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    import av
+
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"There is no file {path}; check its name.") from error
+    except PermissionError as error:
+        raise InputError(f"{path} may not be read; give yourself permission to it.") from error
+    except (OSError, ValueError, av.FFmpegError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise InputError(
+            f"{path} is no film or picture that can be read ({said}); {_OFFERED}."
+        ) from error
