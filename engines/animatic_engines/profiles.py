@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from animatic.bundle import AxisRange
+from animatic.window import encoded_lengths, window_lengths
 from animatic_engines.errors import GraphError
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ def axis_ranges(bundle: Bundle, spec: GraphSpec) -> tuple[AxisRange, ...]:
     """Give the range of every dynamic axis of a graph's inputs, sorted by name.
 
     batch is 1, as the pipeline makes one clip at a time; frames, rows and columns count latents,
-    pictures the frames that a decoder draws of them, height and width pixels. GraphError if an axis
-    has a name that says nothing about its size.
+    pictures the frames that a decoder draws of them or an encoder reads, height and width pixels.
+    GraphError if an axis has a name that says nothing about its size.
     """
     ranges = _known(bundle, spec.role)
     names = {axis for tensor in spec.inputs for axis in tensor.shape if isinstance(axis, str)}
@@ -48,7 +49,7 @@ def _known(bundle: Bundle, role: Role) -> dict[str, AxisRange]:
     factor = geometry.temporal_factor
     widths = [size.width for size in geometry.sizes]
     heights = [size.height for size in geometry.sizes]
-    frames = _block_lengths(geometry)
+    frames = _latent_frames(bundle, role)
     ranges = (
         _range("batch", [1]),
         _tokens(bundle.text, role),
@@ -60,6 +61,15 @@ def _known(bundle: Bundle, role: Role) -> dict[str, AxisRange]:
         _range("width", widths),
     )
     return {each.axis: each for each in ranges}
+
+
+def _latent_frames(bundle: Bundle, role: Role) -> list[int]:
+    """The latent frames that a graph is given or gives at once, the usual number first."""
+    if role == "denoiser":
+        return window_lengths(bundle)
+    if role == "vae_encoder" and bundle.geometry.context_latent_frames:
+        return encoded_lengths(bundle.geometry)
+    return _block_lengths(bundle.geometry)
 
 
 def _block_lengths(geometry: Geometry) -> list[int]:

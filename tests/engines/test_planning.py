@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pytest
 
-from animatic.bundle import AxisRange, Bundle, GraphSpec, Size, TensorSpec
+from animatic.bundle import AxisRange, Bundle, GraphSpec, Role, Size, TensorSpec
 from animatic.errors import TargetError
 from animatic.store import open_bundle
 from animatic.targets import Target, find_target
@@ -18,6 +18,7 @@ from animatic_engines.memory import available_memory, peak_rss
 from animatic_engines.order import Order
 from animatic_engines.presence import Presence
 from animatic_engines.profiles import axis_ranges, shapes_of
+from tests.runtime.windowed_model import windowed_bundle
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,6 +99,18 @@ def test_the_engine_is_tuned_for_the_default_size(model: Bundle) -> None:
         ("columns", 2, 4, 8),
         ("rows", 2, 2, 6),
     ]
+
+
+def test_a_window_and_what_its_encoder_reads_have_ranges_of_their_own() -> None:
+    """Blocks of 4 with 2 before them are usual; a first block may be 2, and 4 stills may come."""
+    bundle = windowed_bundle()
+
+    def ends(role: Role, axis: str) -> tuple[int, int, int]:
+        (found,) = [a for a in axis_ranges(bundle, bundle.graph(role)) if a.axis == axis]
+        return found.minimum, found.optimum, found.maximum
+
+    assert ends("denoiser", "frames") == (2, 6, 10)
+    assert ends("vae_encoder", "pictures") == (4, 12, 12)
 
 
 def test_a_graph_without_dynamic_axes_has_no_profile(model: Bundle) -> None:
