@@ -24,9 +24,9 @@ from animatic.errors import TargetError
 from animatic.store import open_bundle, write_bundle
 from animatic.targets import find_target
 from animatic_export.blockout.checkpoint import read_checkpoint
+from animatic_export.blockout.clip_release import MAX_TOKENS
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.minilm import load_minilm, minilm_folder
-from animatic_export.blockout.recipe import MAX_TOKENS
 from animatic_export.blockout.vae import VideoVae
 from animatic_export.cli import command, swap_in
 from animatic_export.errors import CheckpointError, ParityError
@@ -204,12 +204,6 @@ def test_an_out_beneath_a_file_is_named(tmp_path: Path) -> None:
     result = export("blockout", "--checkpoint", "c", "--out", str(tmp_path / "file" / "b"))
     assert result.exit_code == 1
     assert "cannot be written" in result.output
-
-
-def test_prompts_are_cut_as_in_training() -> None:
-    from animatic_training.config import load_config
-
-    assert load_config("v0").train.max_tokens == MAX_TOKENS
 
 
 def test_a_module_that_takes_a_size_for_fixed_is_found_out(tmp_path: Path) -> None:

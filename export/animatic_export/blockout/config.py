@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 
@@ -12,6 +14,18 @@ class ClipConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     height: int
     frames: int
     fps: int
+
+
+class ShotConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a shot is that is made block by block, for as long as it is wanted."""
+
+    fps: int
+    sizes: Annotated[tuple[tuple[int, int], ...], msgspec.Meta(min_length=1)]
+    """Width and height in pixels, the usual one first."""
+    block_latent_frames: int
+    """Made together."""
+    context_latent_frames: int
+    """Of what was made before, given to every block after the first."""
 
 
 class VaeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -32,6 +46,18 @@ class DenoiserConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rows: int
     columns: int
     """The latent grid of a clip; one token a cell."""
+    width: int
+    depth: int
+    heads: int
+    text_width: int
+    text_queries: int
+    """Learned queries that pool the prompt's token states into one vector."""
+
+
+class WindowConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Diffusion transformer over a window of a shot, of any picture's shape."""
+
+    latent_channels: int
     width: int
     depth: int
     heads: int

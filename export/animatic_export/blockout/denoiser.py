@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 if TYPE_CHECKING:
-    from animatic_export.blockout.config import DenoiserConfig
+    from animatic_export.blockout.config import DenoiserConfig, WindowConfig
 
 FREQUENCIES = 128
 """Sine and cosine pairs of the timestep embedding, periods from 2*pi to 10,000 * 2*pi."""
@@ -45,7 +45,7 @@ def _rms(x: Tensor) -> Tensor:
 class PromptPool(nn.Module):
     """Token states [B, L, 384] to one vector [B, D], through learned queries."""
 
-    def __init__(self, config: DenoiserConfig) -> None:
+    def __init__(self, config: DenoiserConfig | WindowConfig) -> None:
         super().__init__()
         inner = config.text_queries * config.text_width
         self.queries = nn.Parameter(torch.randn(config.text_queries, config.text_width) * 0.02)

@@ -16,6 +16,7 @@ from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
 from animatic_export.blockout.minilm import WIDTH, MiniLm
 from animatic_export.blockout.vae import Decoder
+from animatic_export.blockout.window_again import window_plan_again
 from animatic_export.weights import read_weights
 
 if TYPE_CHECKING:
@@ -30,6 +31,9 @@ def plan_again(opened: OpenBundle, role: Role) -> GraphPlan:
     """Plan the graph of a role with the weights of a Blockout bundle."""
     if role == "text_encoder":
         return text_encoder_plan(read_text_encoder(opened))
+    if opened.bundle.graph(role).architecture:
+        return window_plan_again(opened, role)
+    # The graphs of version 0 give no account of themselves: their weights tell.
     denoiser = read_denoiser(opened)
     if role == "denoiser":
         return denoiser_plan(denoiser)

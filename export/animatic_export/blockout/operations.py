@@ -1,4 +1,4 @@
-"""The floating-point operations of one clip, counted by torch on the very modules exported."""
+"""The floating-point operations of a graph, counted by torch on the very module exported."""
 
 from __future__ import annotations
 
@@ -8,21 +8,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from animatic_export.graph import GraphPlan
+    from torch import Tensor, nn
 
 
 @torch.no_grad()
-def gflop_per_clip(plans: Mapping[str, GraphPlan], runs: Mapping[str, int]) -> float:
-    """Return GFLOP (2 a multiply-add) of a clip that runs each graph `runs[role]` times.
+def gflop(module: nn.Module, inputs: tuple[Tensor, ...]) -> float:
+    """Return GFLOP (2 a multiply-add) of one run at batch 1, whatever the batch of the inputs.
 
-    Matrix products and convolutions only, at batch 1 (the examples are batches of two).
+    Matrix products and convolutions only.
     """
-    total = 0.0
-    for role, count in runs.items():
-        plan = plans[role]
-        with FlopCounterMode(display=False) as counter:
-            plan.module(*plan.examples[0])
-        total += count * counter.get_total_flops() / len(plan.examples[0][0])
-    return total / 1e9
+    with FlopCounterMode(display=False) as counter:
+        module(*inputs)
+    return float(counter.get_total_flops()) / len(inputs[0]) / 1e9

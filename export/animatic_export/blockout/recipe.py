@@ -8,25 +8,12 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from animatic.bundle import (
-    SCHEMA_VERSION,
-    Bundle,
-    Conditioning,
-    FileRef,
-    Geometry,
-    LatentStats,
-    LicenceNote,
-    SamplerSpec,
-    Size,
-    TextSpec,
-)
+from animatic.bundle import SCHEMA_VERSION, Bundle, FileRef, LicenceNote, TextSpec
 from animatic.store import open_bundle, sha256_file, shipped_bundle_path, write_bundle
-from animatic_export.blockout.checkpoint import BlockoutCheckpoint, read_checkpoint
+from animatic_export.blockout.checkpoint import read_checkpoint
 from animatic_export.blockout.from_bundle import plan_again
-from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
 from animatic_export.blockout.minilm import load_minilm, minilm_folder
-from animatic_export.blockout.operations import gflop_per_clip
-from animatic_export.graph import GraphPlan, export_graph
+from animatic_export.graph import export_graph
 from animatic_export.provenance import provenance
 
 if TYPE_CHECKING:
@@ -34,15 +21,8 @@ if TYPE_CHECKING:
 
     from animatic.bundle import Role
     from animatic.store import OpenBundle
+    from animatic_export.graph import GraphPlan
     from animatic_export.recipe import Export, Recipe, Request
-
-VERSION = "0"
-MAX_TOKENS = 40
-"""Of a prompt: as many as the captions had in training (`train.max_tokens`)."""
-DESCRIPTION = (
-    "Draws the grey-box stage of a previs shot from a sentence: simple solids, sky, sun and "
-    "camera moves. Trained from nothing on procedural clips."
-)
 
 
 class BlockoutRecipe:
@@ -96,78 +76,41 @@ def export_blockout(checkpoint: Path, folder: Path, command: str) -> dict[str, f
 
     Returns each role's largest relative error (L2) against torch.
     """
-    trained = read_checkpoint(checkpoint)
+    release = read_checkpoint(checkpoint)
     minilm = minilm_folder()
-    plans = _plans(trained, minilm)
-    graphs = {role: export_graph(plan, folder) for role, plan in plans.items()}
+    plans = release.plans(load_minilm(minilm / "model.safetensors"))
+    about = release.about(plans)
+    graphs = {plan.role: export_graph(plan, folder) for plan in plans}
     shutil.copyfile(minilm / "tokenizer.json", folder / "tokenizer.json")
-    licences = _write_licences(folder)
-    runs = {
-        "text_encoder": 1,
-        "denoiser": len(trained.sigmas),
-        "vae_decoder": trained.denoiser.config.frames,
-    }
     bundle = Bundle(
         schema_version=SCHEMA_VERSION,
         name="blockout",
         family="blockout",
-        version=VERSION,
+        version=about.version,
         licence="Apache-2.0",
-        description=DESCRIPTION,
+        description=about.text,
         provenance=provenance(
             source=checkpoint.name,
             digest=sha256_file(checkpoint),
             licence="Apache-2.0",
             command=command,
         ),
-        geometry=_geometry(trained),
-        latents=LatentStats(
-            mean=tuple(trained.vae.mean.tolist()), std=tuple(trained.vae.std.tolist())
-        ),
-        # No keyframes: the student never saw a given frame, and no encoder is shipped.
-        conditioning=Conditioning(text=True, keyframes=False, context=False),
+        geometry=about.geometry,
+        latents=about.latents,
+        conditioning=about.conditioning,
         text=TextSpec(
             tokenizer=FileRef(file="tokenizer.json", sha256=sha256_file(folder / "tokenizer.json")),
-            max_tokens=MAX_TOKENS,
+            max_tokens=about.prompt_tokens,
             pad_to_max=False,
         ),
-        sampler=SamplerSpec(kind="euler", sigmas=trained.sigmas),
+        sampler=about.sampler,
         graphs=tuple(graph.spec for graph in graphs.values()),
-        licences=licences,
-        scores=trained.scores | {"gflop_per_clip": round(gflop_per_clip(plans, runs), 3)},
+        licences=_write_licences(folder),
+        tiers=about.tiers,
+        scores=about.scores,
     )
     write_bundle(folder, bundle)
     return {role: graph.error for role, graph in graphs.items()}
-
-
-def _plans(trained: BlockoutCheckpoint, minilm: Path) -> dict[str, GraphPlan]:
-    config, vae = trained.denoiser.config, trained.vae_config
-    plans = [
-        text_encoder_plan(load_minilm(minilm / "model.safetensors")),
-        denoiser_plan(trained.denoiser),
-        decoder_plan(
-            trained.vae.decoder,
-            config.rows,
-            config.columns,
-            scale=vae.spatial_factor,
-            factor=vae.temporal_factor,
-        ),
-    ]
-    return {plan.role: plan for plan in plans}
-
-
-def _geometry(trained: BlockoutCheckpoint) -> Geometry:
-    clip, vae = trained.clip, trained.vae_config
-    return Geometry(
-        spatial_factor=vae.spatial_factor,
-        temporal_factor=vae.temporal_factor,
-        latent_channels=vae.latent_channels,
-        sizes=(Size(width=clip.width, height=clip.height),),
-        frame_counts=(clip.frames,),
-        block_latent_frames=trained.denoiser.config.frames,
-        native_fps=f"{clip.fps}/1",
-        decoder_trim=vae.temporal_factor - 1,
-    )
 
 
 def _write_licences(folder: Path) -> tuple[LicenceNote, ...]:
