@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from animatic import Pipeline, Shot
-from animatic_training.score import score_prompts
+from animatic_training.prompts import score_prompts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -1,6 +1,7 @@
 """What the probe reads off the shipped bundle's clips, made by the runtime from unseen prompts.
 
-    python benchmarks/probe_scores.py [--bundle FOLDER] [--count 500] [--precision int8] [--record]
+    python benchmarks/probe_scores.py --probe FILE [--bundle FOLDER] [--count 500]
+                                      [--precision int8] [--record]
 
 The prompts are the score set of `animatic train` (held-out combinations); the seed of prompt n is
 n. On the processor, whatever the precision: what its rounding costs, not how fast it is. Prints a
@@ -20,10 +21,8 @@ import torch
 
 from animatic import Pipeline, Shot
 from animatic.store import write_bundle
-from animatic_training.probe import load_probe
-from animatic_training.score import score_clips, score_prompts
-
-PROBE = Path(__file__).parents[1] / "tests" / "data" / "probe.safetensors"
+from animatic_training.probe import accuracy, load_probe, read_clips
+from animatic_training.prompts import labels_of, score_prompts
 
 
 def main() -> None:
@@ -32,6 +31,7 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path)
     parser.add_argument("--count", type=int, default=500)
     parser.add_argument("--precision")
+    parser.add_argument("--probe", type=Path, required=True, help="A run's probe.safetensors.")
     parser.add_argument("--record", action="store_true")
     arguments = parser.parse_args()
     prompts = score_prompts(arguments.count)
@@ -42,8 +42,8 @@ def main() -> None:
         )
         opened = pipeline.bundle
     seconds = time.perf_counter() - start
-    probe = load_probe(PROBE, clips.shape[1])
-    scores = score_clips(probe, prompts, clips, torch.device("cpu"))
+    readings = read_clips(load_probe(arguments.probe), torch.from_numpy(clips))
+    scores = accuracy(readings, labels_of(prompts))
     for name, share in scores.items():
         print(f"{name:<10} {100 * share:5.1f} %")
     report = {name: round(share, 4) for name, share in scores.items()}

@@ -11,41 +11,51 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-def test_the_shipped_configuration_loads() -> None:
-    config = load_config("v0")
-    assert config.latent_shape == (64, 3, 5, 9)
-    shape = config.denoiser_config
-    assert (shape.frames, shape.rows, shape.columns) == (3, 5, 9)
-    assert shape.latent_channels == config.vae.latent_channels
-    assert list(config.distill.sigmas) == sorted(config.distill.sigmas, reverse=True)
-    assert config.distill.sigmas[0] == 1.0
+@pytest.mark.parametrize("name", ["v1", "v1-cpu"])
+def test_the_shipped_configurations_load(name: str) -> None:
+    config = load_config(name)
+    assert [(size.width, size.height) for size in config.sizes] == [
+        (256, 144),
+        (192, 192),
+        (144, 256),
+        (304, 128),
+    ]
+    assert sum(size.share for size in config.sizes) == pytest.approx(1)
+    assert config.sizes[0].grid == (9, 16)
+    assert config.window.latent_channels == config.vae.latent_channels
+    assert [len(schedule) for schedule in config.distill.schedules] == [4, 2, 1]
+    assert config.denoiser.width // config.denoiser.heads % 2 == 0  # channels turn in pairs
 
 
 def test_a_file_loads_by_its_path(tmp_path: Path) -> None:
     path = tmp_path / "toy.toml"
     path.write_text(TOML)
-    assert load_config(str(path)).latent_shape == (8, 3, 2, 2)
+    assert load_config(str(path)).sizes[0].grid == (2, 4)
 
 
 @pytest.mark.parametrize(
     ("before", "after", "message"),
     [
-        ("width = 32\nheight", "width = 40\nheight", "40x32 pixels must be multiples of 16"),
-        ("height = 32", "height = 20", "32x20 pixels must be multiples of 16"),
-        ("frames = 9", "frames = 10", "10 frames must be 1 more than a multiple of .* 4"),
-        ("sigmas = [1.0, 0.625]", "sigmas = [1.0]", "one number of teacher substeps for each"),
-        ("fps = 8", "fps = 12", "moves at 8 frames a second .* fps cannot be 12"),
-        ("heads = 2", "heads = 3", "width must be a multiple of its heads"),
-        ("spatial_factor = 16", "spatial_factor = 8", "spatial factor is 16"),
+        ("width = 64\nheight", "width = 72\nheight", "72x32 pixels must be multiples of 16"),
+        ("crop = 32", "crop = 48", "a crop of 48 does not fit 64x32"),
+        ("crop = 32", "crop = 24", "crop must be a multiple of 16"),
+        ("frames = 9", "frames = 10", "frames must be 1 more than a multiple of 4"),
+        ("frames = 9", "frames = 29", "at most 25"),
+        ("teacher_substeps = [1, 2]", "teacher_substeps = [1]", "one number of teacher substeps"),
+        ("schedules = [[1.0, 0.625]", "schedules = [[0.9, 0.625]", "must descend from 1"),
+        ("schedule_shares = [0.7, 0.3]", "schedule_shares = [0.7]", "one share for each schedule"),
+        ("heads = 2", "heads = 5", "width must be a multiple of its heads"),
+        ("spatial_factor = 16", "spatial_factor = 8", "factors are 16 and 4"),
         ("widths = [48, 48, 48, 48]", "widths = [40, 48, 48, 48]", "shortcuts must divide 12"),
-        ("sigmas = [1.0, 0.625]", "sigmas = [0.9, 0.625]", "must descend from 1"),
-        ("minutes = 0.04", "minutes = 0.0", "minutes above 0"),
-        ("clips_per_shard = 8", "clips_per_shard = 3", "at least one batch"),
-        ("fps = 8", "fps = 8\nzoom = 2", "unknown field `zoom` - at `\\$.clip`"),
-        ("fps = 8", "", "missing required field `fps` - at `\\$.clip`"),
-        ("fps = 8", 'fps = "8"', "Expected `int`, got `str` - at `\\$.clip.fps`"),
-        ("widths = [48, 48, 48, 48]", "widths = [48, 48]", "length 4.* - at `\\$.vae.widths`"),
-        ("[clip]", "[clip", "not valid: "),
+        ("minutes = 0.004", "minutes = 0.0", "minutes above 0"),
+        ("views = 2", "views = 3", "views must divide the denoiser's batch"),
+        ("pixel_shards = 2", "pixel_shards = 4", "kept as pixels, no more than there are"),
+        ("held_out_shards = 1", "held_out_shards = 0", "one be held out"),
+        ("share = 0.6", "share = 0.0", "every share must be above 0"),
+        ('init = "nothing"', 'init = "noise"', "Invalid enum value 'noise' - at `\\$.init`"),
+        ("height = 32", "height = 32\nzoom = 2", "unknown field `zoom` - at `\\$.sizes"),
+        ("height = 32", "", "missing required field `height` - at `\\$.sizes"),
+        ("[data]", "[data", "not valid: "),
     ],
 )
 def test_a_wrong_configuration_is_refused_in_one_sentence(
@@ -63,7 +73,7 @@ def test_a_wrong_configuration_is_refused_in_one_sentence(
 
 
 def test_a_name_that_is_not_shipped_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"no configuration named 'v99': give one of \['v0'"):
+    with pytest.raises(ConfigError, match=r"no configuration named 'v99': give one of \['v1'"):
         load_config("v99")
 
 

@@ -1,9 +1,11 @@
-"""Every stage of training, end to end, at a size of no use: does it run, learn, stop and go on?"""
+"""Every stage of training, end to end, at a size of no use: does it run, learn, and hand on?"""
 
 from __future__ import annotations
 
 import json
 import math
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,49 +13,53 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from animatic_export.blockout.checkpoint import FORMAT
-from animatic_training import budget, distill, score, stages, train_denoiser
+from animatic_training import budget, renders, score, text
 from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
-from animatic_training.config import load_config
-from animatic_training.latents import latents_path
+from animatic_training.latents import as_stills, load_latents, vae_digest
+from animatic_training.pieces import piece_shards
+from animatic_training.pixels import open_pixels
 from animatic_training.stages import STAGES, StageError, Workplace
-from animatic_training.world.attributes import CLASSES, ShotAttributes
-from tests.training.toy import TOML, Clock, WordEncoder
+from animatic_training.world.attributes import CLASSES
+from tests.training.toy import Clock, InTurn, WordEncoder, read_toml
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+    from torch import Tensor
 
 pytestmark = pytest.mark.slow
 
-TICK = 0.05
-"""Seconds that a step takes on the tests' clock: 0.02 minutes are some 20 steps."""
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
     """One run, on which the tests of this file build in their order."""
     folder = tmp_path_factory.mktemp("run")
-    config = folder / "toy.toml"
-    config.write_text(TOML)
-    return Workplace(load_config(str(config)), folder, torch.device("cpu"))
+    return Workplace(read_toml(folder), folder, CPU, "dmd", part_bytes=500_000)
 
 
 @pytest.fixture(autouse=True)
 def _toy_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget, "time", Clock(TICK))
-    monkeypatch.setattr(budget, "CHECKPOINT_SECONDS", 0.1)
-    monkeypatch.setattr(stages, "usable_cores", lambda: 1)
-    for module in (train_denoiser, distill, score):
+    @contextmanager
+    def workers(_: int) -> Iterator[InTurn]:
+        yield InTurn()
+
+    monkeypatch.setattr(budget, "time", Clock(0.05))  # seconds that a step takes
+    monkeypatch.setattr(renders, "workers", workers)
+    for module in (text, score):
         monkeypatch.setattr(module, "CaptionEncoder", WordEncoder)
-    monkeypatch.setattr(stages, "SCORED_PROMPTS", 3)
-    monkeypatch.setattr(score, "TEACHER_STEPS", 2)
 
 
 @pytest.fixture
 def figures(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, float]]:
     """What every step of the stage notes."""
     noted: list[dict[str, float]] = []
-    monkeypatch.setattr(Budget, "note", lambda _, **values: noted.append(values))
+
+    def note(_: Budget, **values: float | Tensor) -> None:
+        noted.append({name: torch.as_tensor(own).detach().item() for name, own in values.items()})
+
+    monkeypatch.setattr(Budget, "note", note)
     return noted
 
 
@@ -64,206 +70,161 @@ def progress(figures: list[dict[str, float]], name: str, count: int = 4) -> tupl
     return float(np.mean(values[:count])), float(np.mean(values[-count:]))
 
 
-def checkpoint(place: Workplace, name: str) -> dict[str, Any]:
-    path: Path = place.run / name
-    state = read_checkpoint(path)
-    assert state is not None
-    return state
-
-
-def stop_after(monkeypatch: pytest.MonkeyPatch, steps: int, seeds: list[int]) -> None:
-    left = iter(range(steps))
-
-    def note(_: Budget, **values: float) -> None:
-        del values
-        seeds.append(torch.initial_seed())
-        if next(left, None) is None:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Budget, "note", note)
-
-
-def run_interrupted(place: Workplace, stage: str, file: str) -> None:
-    """Stop a stage in the middle, let it go on, and see that no step was taken twice.
-
-    Nor may the same noise come again, nor the half-trained file pass as finished.
-    """
-    seeds: list[int] = []
-    (place.run / file).unlink(missing_ok=True)
-    with pytest.MonkeyPatch.context() as patch:
-        stop_after(patch, 8, seeds)
-        with pytest.raises(KeyboardInterrupt):
-            STAGES[stage](place)
-    early = checkpoint(place, file)
-    assert 5 <= early["step"] <= 8
-    assert not early["done"]
-    steps: list[dict[str, float]] = []
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Budget, "note", lambda _, **values: steps.append(values))
-        STAGES[stage](place)
-    assert torch.initial_seed() not in seeds
-    late = checkpoint(place, file)
-    assert late["done"]
-    assert late["step"] == early["step"] + len(steps)
-    assert late["used"] >= early["used"] + 0.9 * TICK * len(steps)
+def scores(place: Workplace) -> dict[str, float]:
+    found: dict[str, float] = json.loads((place.run / "scores.json").read_text())
+    assert all(math.isfinite(value) for value in found.values())
+    return found
 
 
 def test_what_is_missing_is_named(place: Workplace) -> None:
+    with pytest.raises(StageError, match=r"lacks the rendered shards \[9000\]: run .* `render`"):
+        STAGES["vae"](place)
     with pytest.raises(StageError, match="run the stage `vae` first"):
         STAGES["latents"](place)
 
 
 def test_render(place: Workplace) -> None:
     STAGES["render"](place)
-    assert sorted(file.name for file in place.data.iterdir()) == [
-        "clips-0000.npy",
-        "clips-0001.npy",
-        "clips-9000.npy",
-        "labels-0000.npy",
-        "labels-0001.npy",
-        "labels-9000.npy",
-    ]
-    for number in (0, 1, 9000):
-        clips = np.load(place.data / f"clips-{number:04d}.npy")
-        labels = np.load(place.data / f"labels-{number:04d}.npy")
-        assert clips.shape == (8, 9, 32, 32, 3)
-        assert clips.dtype == np.uint8
-        assert labels.shape == (8, len(CLASSES))
-        shots = [ShotAttributes(*row) for row in labels.tolist()]
-        assert {shot.held_out for shot in shots} == {number == 9000}
-
-
-def test_render_goes_on_with_what_is_missing(place: Workplace) -> None:
-    kept, lost = place.data / "clips-0000.npy", place.data / "labels-0001.npy"
-    before, pixels = kept.stat().st_mtime_ns, np.load(place.data / "clips-0001.npy")
-    lost.unlink()
+    pixels, labels = place.held_out()
+    assert pixels.shape == (6, 25, 32, 64, 3)
+    assert labels.shape == (6, len(CLASSES))
+    assert len(place.pixel_shards()) == 2
+    kept = place.data / "pixels-0000.npy"
+    before = kept.stat().st_mtime_ns
+    (place.data / "shots-0001.safetensors").unlink()
+    lost = (place.data / "pixels-0001.npy").read_bytes()
     STAGES["render"](place)
-    assert lost.exists()
     assert kept.stat().st_mtime_ns == before
-    np.testing.assert_array_equal(np.load(place.data / "clips-0001.npy"), pixels)
+    assert (place.data / "pixels-0001.npy").read_bytes() == lost
 
 
 def test_vae(place: Workplace, figures: list[dict[str, float]]) -> None:
     STAGES["vae"](place)
-    first, last = progress(figures, "psnr", 8)
-    assert last > first + 0.5
-    state = checkpoint(place, "vae.pt")
+    first, last = progress(figures, "psnr", 6)
+    assert last > first
+    state: Any = read_checkpoint(place.run / "vae.pt")
     assert state["step"] == len(figures)
     assert (state["model"]["std"] > 0).all()
     assert (state["model"]["std"] != 1).any()
-    assert "vae_psnr" in json.loads((place.run / "scores.json").read_text())
-
-
-def test_vae_resumes(place: Workplace) -> None:
-    run_interrupted(place, "vae", "vae.pt")
-
-
-def test_a_vae_that_is_done_is_skipped(place: Workplace) -> None:
-    before = (place.run / "vae.pt").read_bytes(), (place.run / "vae.pt").stat().st_mtime_ns
-    STAGES["vae"](place)
-    after = (place.run / "vae.pt").read_bytes(), (place.run / "vae.pt").stat().st_mtime_ns
-    assert after == before
+    assert {"vae_psnr", "vae_psnr_place_3", "vae_step_error_block"} <= set(scores(place))
 
 
 def test_a_stage_that_is_not_finished_is_not_built_on(place: Workplace) -> None:
-    whole = (place.run / "vae.pt").read_bytes()
-    state = checkpoint(place, "vae.pt")
-    older = {name: value for name, value in state.items() if name != "done"}
+    path = place.run / "vae.pt"
+    whole = path.read_bytes()
+    state: Any = read_checkpoint(path)
     try:
-        write_checkpoint(place.run / "vae.pt", state | {"done": False})
+        write_checkpoint(path, state | {"done": False})
         with pytest.raises(StageError, match=r"vae\.pt is not finished: run the stage `vae`"):
             STAGES["latents"](place)
-        write_checkpoint(place.run / "vae.pt", older)
-        place.vae()  # a run from before the key: its minutes are used
-        write_checkpoint(place.run / "vae.pt", older | {"used": 0.5 * state["used"]})
-        with pytest.raises(StageError, match="not finished"):
-            place.vae()
     finally:
-        (place.run / "vae.pt").write_bytes(whole)
+        path.write_bytes(whole)
 
 
 def test_latents(place: Workplace) -> None:
+    with pytest.raises(StageError, match=r"no latents of the shards .* Run the stage `latents`"):
+        place.batches("piece")
     STAGES["latents"](place)
-    vae = place.vae()
-    latents, second = (np.load(latents_path(place.data, n, vae)) for n in (0, 1))
-    assert latents.shape == (16, *place.config.latent_shape)  # every clip, and its mirror image
-    assert latents.dtype == np.float16
-    both = np.concatenate([latents, second]).astype(np.float32)
-    assert np.abs(both.mean((0, 2, 3, 4))).max() < 0.5
-    assert np.abs(both.std((0, 2, 3, 4)) - 1).max() < 0.5
+    digest, shards = vae_digest(place.vae()), piece_shards(place.config)
+    sets = load_latents(place.config, place.data, shards, digest, CPU)
+    assert sum(len(data) for data in sets) <= 2 * 18
+    latents = torch.cat([data.latents.float().transpose(0, 1).flatten(1) for data in sets], dim=1)
+    assert latents.mean(1).abs().max() < 1
+    assert (latents.std(1) - 1).abs().max() < 1
+    data = sets[0]
+    half = len(open_pixels(place.data, shards[0], CPU).pixels)
+    assert not torch.equal(data.latents[0], data.latents[half])  # its mirror image
+    assert 0 < data.shares.max() <= 1
 
 
-def test_every_rendered_shard_must_have_latents(place: Workplace) -> None:
-    path = latents_path(place.data, 1, place.vae())
-    hidden = path.rename(path.with_suffix(".hidden"))
-    with pytest.raises(StageError, match=r"no latents of the shards \[1\].*stage `latents` first"):
-        STAGES["denoiser"](place)
-    hidden.rename(path)
+def test_a_pieces_pictures_do_as_stills(place: Workplace) -> None:
+    digest = vae_digest(place.vae())
+    data = load_latents(place.config, place.data, piece_shards(place.config), digest, CPU)[0]
+    alone = as_stills(data)
+    assert len(alone) == 3 * len(data)
+    assert torch.equal(alone.latents[3, :, 0], data.latents[1, :, 0])
+    assert torch.equal(alone.latents[5, :, 0], data.stills[1, 1])
+    latent = -(-int(data.still_frames[1, 1]) // 4)
+    assert torch.equal(alone.shares[5, 0], data.shares[1, latent])
+    assert torch.equal(alone.labels[3:6], data.labels[1].expand(3, -1))
+
+
+def test_stills(place: Workplace, figures: list[dict[str, float]]) -> None:
+    STAGES["stills"](place)
+    first, last = progress(figures, "flow", 6)
+    assert last < 0.95 * first
+    first, last = progress(figures, "reading", 6)
+    assert last < first
 
 
 def test_denoiser(place: Workplace, figures: list[dict[str, float]]) -> None:
     STAGES["denoiser"](place)
-    first, last = progress(figures, "flow")
-    assert last < 0.9 * first
-    first, last = progress(figures, "reading", 10)
-    assert last < first
-    assert checkpoint(place, "denoiser.pt")["step"] == len(figures)
+    first, last = progress(figures, "flow", 6)
+    assert last < 1.05 * first  # it has learnt pictures already
+    assert figures
 
 
-def test_denoiser_resumes(place: Workplace) -> None:
-    run_interrupted(place, "denoiser", "denoiser.pt")
-    before = (place.run / "denoiser.pt").stat().st_mtime_ns
-    STAGES["denoiser"](place)
-    assert (place.run / "denoiser.pt").stat().st_mtime_ns == before
-
-
-def test_half_a_teacher_is_not_distilled(place: Workplace) -> None:
-    whole = (place.run / "denoiser.pt").read_bytes()
-    write_checkpoint(place.run / "denoiser.pt", checkpoint(place, "denoiser.pt") | {"done": False})
-    with pytest.raises(StageError, match=r"denoiser\.pt is not finished: run the stage `denoiser`"):
-        STAGES["distill"](place)
-    (place.run / "denoiser.pt").write_bytes(whole)
-
-
-def test_distill(place: Workplace, figures: list[dict[str, float]]) -> None:
-    STAGES["distill"](place)
-    windows = len(place.config.distill.sigmas)
-    assert {name for step in figures for name in step} == {f"window{n}" for n in range(windows)}
-    progress(figures, "window0")
-    assert checkpoint(place, "student.pt")["step"] == len(figures)
-
-
-def test_distill_resumes(place: Workplace) -> None:
-    run_interrupted(place, "distill", "student.pt")
+@pytest.mark.parametrize("method", ["dmd", "perflow"])
+def test_distill(place: Workplace, figures: list[dict[str, float]], method: str) -> None:
+    STAGES["distill"](replace(place, method=method))
+    names = {name for step in figures for name in step}
+    lessons = {"steps1_1.00", "steps2_1.00", "steps2_0.62"}
+    assert names == {"critic", "student"} if method == "dmd" else names <= lessons
+    assert all(math.isfinite(value) for step in figures for value in step.values())
 
 
 def test_probe(place: Workplace, figures: list[dict[str, float]]) -> None:
     STAGES["probe"](place)
     assert set(figures[0]) == set(CLASSES)
-    assert progress(figures, "time")[1] >= progress(figures, "time")[0]
-    assert (place.run / "probe.safetensors").exists()
-    scores = json.loads((place.run / "scores.json").read_text())
-    assert {f"probe_renders_{name}" for name in (*CLASSES, "all")} <= set(scores)
-
-
-def test_probe_resumes(place: Workplace) -> None:
-    run_interrupted(place, "probe", "probe.pt")
+    assert {f"probe_renders_{name}" for name in ("subject", "lens", "all")} <= set(scores(place))
+    assert "probe_decoded_all" in scores(place)
 
 
 def test_score(place: Workplace) -> None:
     STAGES["score"](place)
-    scores = json.loads((place.run / "scores.json").read_text())
-    assert {f"{who}_{name}" for who in ("teacher", "student") for name in CLASSES} <= set(scores)
-    assert all(0 <= scores[f"student_{name}"] <= 1 for name in CLASSES)
+    found = scores(place)
+    for model in ("teacher", "dmd2", "dmd1", "perflow2", "perflow1"):
+        assert all(0 <= found[f"{model}_{name}"] <= 1 for name in (*list(CLASSES)[:10], "all"))
+    for model in ("teacher", "dmd2", "perflow2"):
+        assert {f"{model}_words_all", f"{model}_long_seam", f"{model}_long_block4_all"} <= set(
+            found
+        )
+        assert {f"{model}_loop_gap", f"{model}_given_middle_frame_psnr"} <= set(found)
+        # What is given goes through the decoder and nothing else.
+        ceiling = found[f"{model}_given_first_frame_ceiling_psnr"]
+        assert found[f"{model}_given_first_frame_psnr"] == pytest.approx(ceiling, abs=0.01)
+    with pytest.MonkeyPatch.context() as patch:  # what is scored is not scored again
+        patch.setattr(score, "score_clips", pytest.fail)
+        STAGES["score"](place)
 
 
 def test_checkpoint(place: Workplace) -> None:
+    from animatic_export.blockout.checkpoint import WINDOW_FORMAT, read_checkpoint
+    from animatic_export.blockout.window_release import WindowRelease
+
     STAGES["checkpoint"](place)
-    with safe_open(place.run / "blockout.safetensors", framework="pt") as file:
-        metadata = file.metadata()
-        assert metadata["format"] == FORMAT
-        assert json.loads(metadata["sigmas"]) == list(place.config.distill.sigmas)
-        assert json.loads(metadata["clip"])["frames"] == 9
-        assert {name.split(".")[0] for name in file.keys()} == {"vae", "denoiser"}  # noqa: SIM118
+    path = place.run / "blockout.safetensors"
+    with safe_open(path, framework="pt") as file:
+        assert file.metadata()["format"] == WINDOW_FORMAT
         assert file.get_tensor("vae.mean").dtype == torch.float16
+    release = read_checkpoint(path)
+    assert isinstance(release, WindowRelease)
+    assert release.schedules == place.config.distill.schedules
+    assert release.shot.sizes == ((64, 32), (48, 48))
+    assert release.text_max_tokens == 12
+    student = place.student("dmd").state_dict()
+    weight = "blocks.1.up.weight"
+    assert torch.equal(release.denoiser.state_dict()[weight], student[weight].half().float())
+    parts = sorted(place.run.glob("blockout.safetensors.*"))
+    assert len(parts) > 2
+    assert max(part.stat().st_size for part in parts) <= 500_000
     assert not list(place.run.glob("*.tmp"))
+
+
+def test_another_run_may_begin_where_this_one_ended(place: Workplace) -> None:
+    other = replace(place, beginning=place.run)
+    teacher: Any = read_checkpoint(place.run / "denoiser.pt")
+    weights = other.weights("denoiser")
+    assert torch.equal(weights["embed.weight"], teacher["ema"]["embed.weight"])
+    assert set(other.weights("vae")) == set(place.vae().state_dict())
+    assert place.weights("denoiser") == {}

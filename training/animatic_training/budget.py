@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from animatic_training.atomic import whole_file
 
@@ -46,7 +47,7 @@ class Budget:
     """What is left to do when the minutes are used, before the last checkpoint."""
     save: Callable[[], None] | None = None
     """Writes the stage's checkpoint; called every two minutes and at the end."""
-    _figures: dict[str, float] = field(default_factory=dict)
+    _figures: dict[str, float | Tensor] = field(default_factory=dict)
 
     @property
     def share(self) -> float:
@@ -93,10 +94,14 @@ class Budget:
         done = (self.share - warm) / (1 - warm)
         return floor + (1 - floor) * 0.5 * (1 + cos(pi * done))
 
-    def note(self, **figures: float) -> None:
-        """Remember figures for the next log line, as running means."""
+    def note(self, **figures: float | Tensor) -> None:
+        """Remember figures for the next log line, as running means.
+
+        Tensors stay where they are until then: to look at one is to wait for an accelerator.
+        """
         for name, value in figures.items():
-            self._figures[name] = 0.95 * self._figures.get(name, value) + 0.05 * value
+            own = value.detach() if isinstance(value, Tensor) else value
+            self._figures[name] = 0.95 * self._figures.get(name, own) + 0.05 * own
 
     def __iter__(self) -> Iterator[int]:
         """Yield the number of every step until the minutes are used; save on the way."""
@@ -109,7 +114,7 @@ class Budget:
             last = now
             if now - logged > LOG_SECONDS:
                 logged = now
-                text = " ".join(f"{k}={v:.4f}" for k, v in self._figures.items())
+                text = " ".join(f"{k}={float(v):.4f}" for k, v in self._figures.items())
                 log.info("step %d %.0f%% %s", self.step, 100 * self.share, text)
             if self.save and now - saved > CHECKPOINT_SECONDS:
                 self.save()

@@ -10,13 +10,22 @@ import click
 if TYPE_CHECKING:
     import torch
 
-STAGE_NAMES = ("render", "vae", "latents", "denoiser", "distill", "probe", "score", "checkpoint")
-READS_CAPTIONS = frozenset({"denoiser", "distill", "score"})
-"""Stages that need the text encoder's files."""
+STAGE_NAMES = (
+    "render",
+    "vae",
+    "latents",
+    "stills",
+    "denoiser",
+    "distill",
+    "probe",
+    "score",
+    "checkpoint",
+)
+MEGABYTE = 1_000_000
 
 
 @click.command("train")
-@click.option("--config", default="v0", show_default=True, help="Configuration: a name or a file.")
+@click.option("--config", default="v1", show_default=True, help="Configuration: a name or a file.")
 @click.option(
     "--run",
     type=click.Path(file_okay=False, path_type=Path),
@@ -32,30 +41,87 @@ READS_CAPTIONS = frozenset({"denoiser", "distill", "score"})
     type=click.Choice(STAGE_NAMES),
     help="Run only this stage (may be given several times); default: all, in order.",
 )
-def command(config: str, run: Path, device: str, stages: tuple[str, ...]) -> None:
+@click.option(
+    "--method",
+    type=click.Choice(["dmd", "perflow"]),
+    help="Distil by this method; default: the configuration's.",
+)
+@click.option(
+    "--from",
+    "beginning",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Begin with the networks of the run in this folder.",
+)
+@click.option(
+    "--pieces-mb",
+    type=click.FloatRange(min=0.001),
+    help="Also write the released checkpoint in parts of at most so many MB.",
+)
+@click.option(
+    "--join",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Put together a file that was written in parts, and do nothing else.",
+)
+@click.option(
+    "--plan",
+    "planned",
+    is_flag=True,
+    help="Print what the configuration costs, counted, and do nothing else.",
+)
+@click.option(
+    "--tflops",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Of --plan: TFLOP/s that the machine reaches; default: shares of an H100's peak.",
+)
+def command(  # noqa: PLR0913, one argument an option
+    config: str,
+    run: Path,
+    device: str,
+    stages: tuple[str, ...],
+    method: str | None,
+    beginning: Path | None,
+    pieces_mb: float | None,
+    join: Path | None,
+    *,
+    planned: bool,
+    tflops: float | None,
+) -> None:
     """Train the built-in model Blockout from nothing: world, VAE, denoiser, distillation, scores.
 
     A run that is stopped goes on where it was; a stage whose minutes are used is skipped.
     """
     import logging
 
-    from animatic_export.blockout.minilm import minilm_folder
-    from animatic_export.errors import CheckpointError
     from animatic_training.budget import DamagedCheckpointError
     from animatic_training.config import ConfigError, load_config
+    from animatic_training.parts import PartsError, join_file
+    from animatic_training.plan import describe
     from animatic_training.stages import STAGES, StageError, Workplace
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
-        place = Workplace(load_config(config), run, _device(device))
-        chosen = stages or STAGE_NAMES
-        if READS_CAPTIONS.intersection(chosen):
-            minilm_folder()  # said now rather than when the hours before that stage are spent
+        if join is not None:
+            join_file(join)
+            return
+        settings = load_config(config)
+        if planned:
+            click.echo(
+                describe(settings, method or settings.distill.method, tflops and tflops * 1e12)
+            )
+            return
+        place = Workplace(
+            settings,
+            run,
+            _device(device),
+            method or settings.distill.method,
+            beginning,
+            int(pieces_mb * MEGABYTE) if pieces_mb else None,
+        )
         run.mkdir(parents=True, exist_ok=True)
-        for name in chosen:
+        for name in stages or STAGE_NAMES:
             click.echo(f"stage {name}", err=True)
             STAGES[name](place)
-    except (ConfigError, StageError, CheckpointError, DamagedCheckpointError) as error:
+    except (ConfigError, StageError, DamagedCheckpointError, PartsError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
         raise click.ClickException(

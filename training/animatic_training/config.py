@@ -5,34 +5,81 @@ from __future__ import annotations
 from importlib import resources
 from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
-from animatic_export.blockout.config import ClipConfig, DenoiserConfig, VaeConfig
-from animatic_training.world.scene import NATIVE_FPS
+from animatic_export.blockout.config import VaeConfig, WindowConfig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SPATIAL_FACTOR: Final = 16
 """Pixels a latent cell: the VAE halves the picture four times."""
+TEMPORAL_FACTOR: Final = 4
+"""Frames a latent frame, but for the first, which stands for one."""
+PIECE_FRAMES: Final = 25
+"""Frames of a piece of a shot: 7 latent frames, a window and the one that begins a shot."""
+PIECE_LATENTS: Final = 1 + (PIECE_FRAMES - 1) // TEMPORAL_FACTOR
+FPS: Final = 8
+"""Frames a second of the world."""
+BLOCK: Final = 4
+"""Latent frames that are made together."""
+CONTEXT: Final = 2
+"""Latent frames of what went before that a further block sees."""
+
+
+class Size(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One shape of picture, in pixels, and how often it is seen."""
+
+    width: int
+    height: int
+    share: float
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of latent cells."""
+        return self.height // SPATIAL_FACTOR, self.width // SPATIAL_FACTOR
+
+    @property
+    def aspect(self) -> float:
+        """Width by height."""
+        return self.width / self.height
 
 
 class DataConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The rendered set: shards are numbered, and each is made from (seed, number) alone."""
 
     seed: int
-    shards: int
-    clips_per_shard: int
+    piece_shards: int
+    pieces_per_shard: int
+    still_shards: int
+    """Of single pictures: cheap, and all of a shot but its motion is learnt from them. 0: the
+    pieces' own pictures do, three of each."""
+    stills_per_shard: int
+    pixel_shards: int
+    """The first so many shards of pieces are also kept as pixels: the VAE and the probe learn
+    from them."""
     held_out_shards: int
+    """Further shards of pieces, of held-out combinations, kept as pixels: what scores are read
+    from."""
+    mirrored: bool
+    """Whether mirror images are learnt from too: they need no rendering, but encoding."""
+    captions: int
+    """Written for every piece and still, and as many for its mirror image."""
+    begin_share: float
+    """Of pieces that begin their shot; the others start anywhere up to `latest_start`."""
+    latest_start: float
+    """Seconds."""
 
 
 class VaeTraining(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How the VAE is trained."""
+    """How the VAE is trained: on crops of `crop` x `crop` pixels and `frames` frames."""
 
     minutes: float
     batch: int
+    crop: int
+    frames: int
     learning_rate: float
     kl_weight: float
 
@@ -46,7 +93,7 @@ class ProbeConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class DenoiserShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Size of the denoiser; the latent grid follows from the clip and the VAE."""
+    """Size of the denoiser."""
 
     width: int
     depth: int
@@ -55,45 +102,86 @@ class DenoiserShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text_queries: int
 
 
-class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Rectified-flow training of the teacher."""
+class Patterns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How often a batch shows each pattern of given and made latent frames (see `windows`)."""
 
+    plain: float
+    further: float
+    first: float
+    before: float
+    join: float
+
+
+class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Rectified-flow training of the teacher: first on single pictures, then on windows."""
+
+    still_minutes: float
+    still_batch: int
     minutes: float
     batch: int
-    max_tokens: int
-    """Captions are padded (and would be cut) to this many tokens."""
+    views: int
+    """Windows of one pattern, with noise of their own, that are cut from each piece of a batch:
+    their caption is encoded once."""
     learning_rate: float
     """Of Muon, on the blocks' matrices."""
     adam_learning_rate: float
     """Of AdamW, on everything else."""
     text_dropout: float
-    keyframe_share: float
     timestep_shift: float
+    subject_weight: float
+    """What a cell that the subject fills counts beside one without, less 1."""
     ema: float
+    still_share: float
+    """Of batches whose windows also hold one or two stills."""
+    patterns: Patterns
 
 
 class DistillConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Distillation of the guided teacher into few steps without guidance."""
 
+    method: Literal["dmd", "perflow"]
+    """The one whose student is released; `--method` trains the other."""
     minutes: float
     batch: int
-    sigmas: tuple[float, ...]
-    """Noise levels of the student's steps, descending from 1; the last step ends at 0."""
     guidance: float
     """Weight of classifier-free guidance in the teacher; 1 is none."""
+    schedules: tuple[tuple[float, ...], ...]
+    """Noise levels of the student's steps, descending from 1, the usual schedule first; the last
+    step of each ends at 0."""
+    schedule_shares: tuple[float, ...]
+    """How often each is trained."""
     teacher_substeps: tuple[int, ...]
-    """Euler steps the teacher takes within each step of the student."""
+    """perflow: Euler steps of the teacher within each step of the usual schedule; the other
+    schedules use levels of that walk."""
+    critic_steps: int
+    """dmd: steps of the network that scores the student's clips, for each of the student's."""
     learning_rate: float
     adam_learning_rate: float
+    critic_rate: float
+    """dmd: learning rates of the critic, relative to the student's."""
     ema: float
+
+
+class ScoreConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many prompts the scores are read from."""
+
+    prompts: int
+    shots: int
+    """Prompts of long shots, loops and given pictures, each of which costs several clips."""
+    teacher_steps: int
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One version of Blockout."""
 
     compile: bool
-    """Whether training steps go through torch.compile (needs a C++ compiler on a CPU)."""
-    clip: ClipConfig
+    """Whether networks go through torch.compile (needs a C++ compiler)."""
+    init: Literal["nothing", "bundle"]
+    """What networks begin as: random, or the built-in model's as far as their shapes agree."""
+    text_max_tokens: int
+    """Captions are padded (and would be cut) to this many tokens."""
+    sizes: tuple[Size, ...]
+    """The first is the default."""
     data: DataConfig
     vae: VaeConfig
     vae_training: VaeTraining
@@ -101,32 +189,19 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     denoiser: DenoiserShape
     train: TrainConfig
     distill: DistillConfig
+    score: ScoreConfig
 
     @property
-    def latent_shape(self) -> tuple[int, int, int, int]:
-        """Channels, latent frames, rows and columns of one clip's latents."""
-        factor = self.vae.spatial_factor
-        return (
-            self.vae.latent_channels,
-            1 + (self.clip.frames - 1) // self.vae.temporal_factor,
-            self.clip.height // factor,
-            self.clip.width // factor,
-        )
-
-    @property
-    def denoiser_config(self) -> DenoiserConfig:
+    def window(self) -> WindowConfig:
         """The denoiser's whole shape."""
-        channels, frames, rows, columns = self.latent_shape
-        return DenoiserConfig(
-            latent_channels=channels,
-            frames=frames,
-            rows=rows,
-            columns=columns,
-            width=self.denoiser.width,
-            depth=self.denoiser.depth,
-            heads=self.denoiser.heads,
-            text_width=self.denoiser.text_width,
-            text_queries=self.denoiser.text_queries,
+        shape = self.denoiser
+        return WindowConfig(
+            latent_channels=self.vae.latent_channels,
+            width=shape.width,
+            depth=shape.depth,
+            heads=shape.heads,
+            text_width=shape.text_width,
+            text_queries=shape.text_queries,
         )
 
 
@@ -135,7 +210,7 @@ class ConfigError(Exception):
 
 
 def load_config(name_or_path: str) -> Config:
-    """Read a shipped configuration by name (``v0``) or any TOML file by path."""
+    """Read a shipped configuration by name (``v1``) or any TOML file by path."""
     path = Path(name_or_path)
     if path.suffix == ".toml":
         if not path.is_file():
@@ -155,31 +230,27 @@ def load_config(name_or_path: str) -> Config:
         config = msgspec.toml.decode(text, type=Config)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise ConfigError(f"The configuration {name_or_path} is not valid: {error}.") from error
-    _check(config)
+    for problem in (*_picture_problems(config), *_stage_problems(config)):
+        raise ConfigError(f"The configuration contradicts itself: {problem}.")
     return config
 
 
-def _check(config: Config) -> None:
-    for problem in _problems(config):
-        raise ConfigError(f"The configuration contradicts itself: {problem}.")
-
-
-def _problems(config: Config) -> Iterator[str]:
-    vae, clip = config.vae, config.clip
-    if vae.spatial_factor != SPATIAL_FACTOR:
-        yield f"the VAE's spatial factor is {SPATIAL_FACTOR} by construction"
-    if clip.width % SPATIAL_FACTOR or clip.height % SPATIAL_FACTOR:
-        yield f"the clip's {clip.width}x{clip.height} pixels must be multiples of {SPATIAL_FACTOR}"
-    if clip.fps != NATIVE_FPS:
-        yield (
-            f"the world moves at {NATIVE_FPS} frames a second whatever the clip says, so its fps "
-            f"cannot be {clip.fps}"
-        )
-    if (clip.frames - 1) % vae.temporal_factor:
-        yield (
-            f"the clip's {clip.frames} frames must be 1 more than a multiple of the VAE's "
-            f"temporal factor {vae.temporal_factor}"
-        )
+def _picture_problems(config: Config) -> Iterator[str]:
+    vae = config.vae
+    if vae.spatial_factor != SPATIAL_FACTOR or vae.temporal_factor != TEMPORAL_FACTOR:
+        yield f"the VAE's factors are {SPATIAL_FACTOR} and {TEMPORAL_FACTOR} by construction"
+    if not config.sizes or any(size.share <= 0 for size in config.sizes):
+        yield "there must be at least one size, and every share must be above 0"
+    for size in config.sizes:
+        if size.width % SPATIAL_FACTOR or size.height % SPATIAL_FACTOR:
+            yield f"{size.width}x{size.height} pixels must be multiples of {SPATIAL_FACTOR}"
+        if config.vae_training.crop > min(size.width, size.height):
+            yield f"a crop of {config.vae_training.crop} does not fit {size.width}x{size.height}"
+    if config.vae_training.crop % SPATIAL_FACTOR:
+        yield f"the VAE's crop must be a multiple of {SPATIAL_FACTOR}"
+    frames = config.vae_training.frames
+    if (frames - 1) % TEMPORAL_FACTOR or not 1 < frames <= PIECE_FRAMES:
+        yield f"the VAE's frames must be 1 more than a multiple of 4, and at most {PIECE_FRAMES}"
     a, b, c, d = vae.widths
     pairs = {
         "12 * temporal_factor by widths[0], both ways": (12 * vae.temporal_factor, a),
@@ -191,15 +262,24 @@ def _problems(config: Config) -> Iterator[str]:
     for words, (whole, part) in pairs.items():
         if whole % part:
             yield f"the VAE's shortcuts must divide {words}"
+
+
+def _stage_problems(config: Config) -> Iterator[str]:
+    data, distill, train = config.data, config.distill, config.train
     if config.denoiser.width % config.denoiser.heads:
         yield "the denoiser's width must be a multiple of its heads"
-    sigmas = config.distill.sigmas
-    if len(sigmas) != len(config.distill.teacher_substeps):
-        yield "the distillation needs one number of teacher substeps for each sigma"
-    if sigmas[:1] != (1.0,) or any(a <= b for a, b in pairwise([*sigmas, 0.0])):
-        yield "the distillation's sigmas must descend from 1 and stay above 0"
-    stages = (config.vae_training, config.probe, config.train, config.distill)
-    if any(stage.minutes <= 0 or stage.batch < 1 for stage in stages):
-        yield "every stage needs minutes above 0 and a batch of at least 1"
-    if max(config.vae_training.batch, config.probe.batch) > config.data.clips_per_shard:
-        yield "a shard must hold at least one batch of the VAE and of the probe"
+    for schedule in distill.schedules:
+        if schedule[:1] != (1.0,) or any(a <= b for a, b in pairwise([*schedule, 0.0])):
+            yield "the distillation's schedules must descend from 1 and stay above 0"
+    if not distill.schedules or len(distill.schedules) != len(distill.schedule_shares):
+        yield "the distillation needs one share for each schedule"
+    elif len(distill.schedules[0]) != len(distill.teacher_substeps):
+        yield "the distillation needs one number of teacher substeps for each usual sigma"
+    minutes = (train.still_minutes, train.minutes, distill.minutes, config.probe.minutes)
+    batches = (train.still_batch, train.batch, distill.batch, config.probe.batch)
+    if min(*minutes, config.vae_training.minutes) <= 0:
+        yield "every stage needs minutes above 0"
+    if min(*batches, config.vae_training.batch, train.views) < 1 or train.batch % train.views:
+        yield "every batch needs at least 1, and the views must divide the denoiser's batch"
+    if not 0 < data.pixel_shards <= data.piece_shards or data.held_out_shards < 1:
+        yield "some shards must be kept as pixels, no more than there are, and one be held out"

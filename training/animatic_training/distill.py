@@ -1,120 +1,80 @@
 """Distil the guided many-step teacher into a few Euler steps without guidance.
 
-The student's noise levels cut the teacher's path into windows. In each window the guided teacher
-takes several Euler steps; the student, at the window's start, learns the one straight velocity
-that lands where the teacher did (piecewise rectified flow, PeRFlow, arXiv:2405.07510). The path
-starts at pure noise and no clip of the data is needed. Every window starts at a point of the
-teacher's, not where the student's own steps led: only the first is just what the student will see
-when it samples, and its later errors are not trained against.
+Two methods behind one interface, compared by the scores: piecewise rectified flow (`perflow`) and
+distribution matching (`dmd`). Both begin with the teacher, see the windows that it was trained on,
+given frames and stills included, and train one student for every schedule.
 """
 
 from __future__ import annotations
 
-import copy
-import logging
-from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 from animatic_training.budget import Budget, seed_noise
-from animatic_training.muon import optimisers, set_rates
-from animatic_training.sampling import GuidedVelocity, euler
-from animatic_training.text import CaptionEncoder
-from animatic_training.train_denoiser import Ema, block_matrices
-from animatic_training.world.attributes import sample_attributes
-from animatic_training.world.captions import write_caption
+from animatic_training.dmd import DistributionMatching
+from animatic_training.perflow import PiecewiseFlow
+from animatic_training.train_denoiser import draw_pattern_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
-    from animatic_export.blockout.denoiser import Denoiser
+    from torch import Tensor, nn
+
+    from animatic_export.blockout.window import WindowDenoiser
+    from animatic_training.batches import Batch, Batches
     from animatic_training.config import Config
 
-log = logging.getLogger("animatic_training")
+STREAM: Final = 4
+"""Of random numbers; every stage has its own."""
 
 
-class _Objective(nn.Module):
-    def __init__(self, student: Denoiser) -> None:
-        super().__init__()
-        self.student = student
+class Method(Protocol):
+    """A way to train a student."""
 
-    def forward(
-        self, latents: Tensor, sigma: Tensor, states: Tensor, mask: Tensor, target: Tensor
-    ) -> Tensor:
-        times = (1000 * sigma).expand(len(latents), latents.shape[2])
-        with torch.autocast(latents.device.type, dtype=torch.bfloat16):
-            velocity = self.student(latents, times, states, mask)
-        return F.mse_loss(velocity.float(), target)
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Everything that a checkpoint keeps; "ema" is the student that is released."""
 
+    def optimisers(self) -> Sequence[torch.optim.Optimizer]:
+        """Everything else that it keeps."""
 
-class Lesson(NamedTuple):
-    """One step of the student: where it stands, for which prompts, and where it must go."""
+    def compile(self) -> None:
+        """Compile what is run often."""
 
-    window: int
-    sigma: float
-    latents: Tensor  # float32 [B, C, T, h, w] on the teacher's path
-    states: Tensor  # float32 [B, L, 384]
-    mask: Tensor  # bool [B, L]
-    velocity: Tensor  # shaped as the latents: straight to where the teacher lands
+    def step(
+        self, batch: Batch, rng: np.random.Generator, step: int, rate: float
+    ) -> dict[str, Tensor]:
+        """Learn from one batch, at a share of the learning rates; return figures to note."""
 
 
-def lessons(
-    config: Config, teacher: Denoiser, encoder: CaptionEncoder, rng: np.random.Generator
-) -> Iterator[Lesson]:
-    """Walk the guided teacher from noise to clips, batch after batch; a lesson each window."""
-    settings = config.distill
-    # The teacher takes ten steps, each for two prompts, for four of the student.
-    compiled = torch.compile(teacher.velocity, disable=not config.compile)
-    while True:
-        captions = [write_caption(sample_attributes(rng), rng) for _ in range(settings.batch)]
-        velocity = GuidedVelocity(teacher, encoder, captions, settings.guidance, velocity=compiled)
-        states, mask = encoder(captions)
-        latents = torch.randn(settings.batch, *config.latent_shape, device=states.device)
-        for window, (start, end) in enumerate(pairwise([*settings.sigmas, 0.0])):
-            levels = np.linspace(start, end, settings.teacher_substeps[window] + 1).tolist()
-            landed = euler(velocity, latents, levels)
-            straight = (latents - landed) / (start - end)
-            yield Lesson(window, start, latents, states, mask, straight)
-            latents = landed
+METHODS: Final[Mapping[str, Callable[[Config, WindowDenoiser], Method]]] = {
+    "dmd": DistributionMatching,
+    "perflow": PiecewiseFlow,
+}
 
 
-def distill(config: Config, teacher: Denoiser, run: Path, device: torch.device) -> Denoiser:
-    """Train the student for the configured minutes, resuming from `run/student.pt`."""
-    torch.manual_seed(config.data.seed + 4)
-    settings = config.distill
-    student = copy.deepcopy(teacher).train()
-    objective = _Objective(student)
-    ema = Ema(student, settings.ema)
-    optimiser_list = optimisers(
-        student,
-        muon_rate=settings.learning_rate,
-        adam_rate=settings.adam_learning_rate,
-        matrices=block_matrices(student),
-    )
-    budget = Budget(settings.minutes)
-    path = run / "student.pt"
-    budget.keep(path, {"student": student, "ema": ema.module}, optimiser_list)
+def student_file(method: str) -> str:
+    """Return the name of a method's checkpoint in a run's folder."""
+    return f"student-{method}.pt"
+
+
+def distil(
+    config: Config, method: str, teacher: WindowDenoiser, batches: Batches, run: Path
+) -> None:
+    """Train a method's student for the configured minutes, resuming from its checkpoint."""
+    torch.manual_seed(config.data.seed + STREAM)
+    made = METHODS[method](config, teacher)
+    budget = Budget(config.distill.minutes)
+    budget.keep(run / student_file(method), made.modules(), made.optimisers())
     if budget.done:
-        return ema.module
-    seed_noise(config.data.seed, 4, budget.step)
-    rng = np.random.default_rng((config.data.seed, 4, budget.step))
-    encoder = CaptionEncoder(config.train.max_tokens, device)
-    step_loss = torch.compile(objective, disable=not config.compile)
-    walk = lessons(config, teacher, encoder, rng)
-    for step, lesson in zip(budget, walk, strict=False):
-        sigma = torch.tensor(lesson.sigma, device=device)
-        loss = step_loss(lesson.latents, sigma, lesson.states, lesson.mask, lesson.velocity)
-        set_rates(optimiser_list, budget.rate())
-        student.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(student.parameters(), 1.0)
-        for optimiser in optimiser_list:
-            optimiser.step()
-        ema.update(student, step)
-        budget.note(**{f"window{lesson.window}": loss.item()})
-    return ema.module
+        return
+    if config.compile:
+        made.compile()
+    for step in budget:
+        rng = np.random.default_rng((config.data.seed, STREAM, step))
+        pattern, stills = draw_pattern_of(config, rng)
+        batch = batches.draw(rng, config.distill.batch, pattern, stills)
+        seed_noise(config.data.seed, STREAM, step)
+        budget.note(**made.step(batch, rng, step, budget.rate()))

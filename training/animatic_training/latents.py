@@ -1,67 +1,169 @@
-"""The rendered set as normalised latents: encoded once, kept beside the shards."""
+"""The rendered set as latents: encoded once, kept shard by shard, then in memory as a whole.
+
+The pictures are rendered for it (or read, where they are kept) and not kept. Mirror images are
+encoded for themselves: the VAE does not know that they are the same world. Of every piece two
+pictures are also encoded alone, as stills that a window may be given: one of its first block, one
+of the further one.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from safetensors.torch import load_file, save
 
-from animatic_training.dataset import clips_path, labels_path, mirrored_labels, save_array
-from animatic_training.train_vae import encode_clips
+from animatic_training.atomic import whole_file
+from animatic_training.coding import encode
+from animatic_training.config import TEMPORAL_FACTOR
+from animatic_training.pieces import mirrored_labels
+from animatic_training.world.attributes import ShotAttributes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
     from animatic_export.blockout.vae import VideoVae
+    from animatic_training.config import Config
+    from animatic_training.pieces import Shard
+    from animatic_training.renders import Chunk
+    from animatic_training.text import CaptionEncoder
+
+STILL_RANGES: Final = ((1, 12), (13, 24))
+"""First and last frame among which each of a piece's stills is drawn."""
 
 
 @dataclass(frozen=True)
 class LatentSet:
-    """Clips as latents with their labels; mirrored clips stand among them."""
+    """N pieces, or stills, of one size; mirror images stand among them."""
 
     latents: Tensor
     """float16 [N, C, T, h, w], zero mean and unit variance per channel."""
-    labels: np.ndarray
-    """int64 [N, 7], in the order of `world.attributes.CLASSES`."""
+    shares: Tensor
+    """float16 [N, T, h, w] of subject in each cell."""
+    labels: Tensor
+    """int64 [N, 13], in the order of `world.attributes.CLASSES`."""
+    starts: Tensor
+    """float32 [N], seconds."""
+    tokens: Tensor
+    """int32 [N, captions, L], token ids of captions."""
+    stills: Tensor
+    """float16 [N, 2, C, h, w]; [N, 0, C, h, w] of stills themselves."""
+    still_frames: Tensor
+    """int64 [N, 2]: which frames of the piece those are."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self.latents)
 
 
-def encode_shard(vae: VideoVae, data: Path, shard: int, device: torch.device) -> None:
-    """Write one shard's latents, float16 [2N, C, T, h, w]: the clips, then their mirror images."""
-    path = latents_path(data, shard, vae)
-    if path.exists():
-        return
-    clips = np.load(clips_path(data, shard), mmap_mode="r")
-    parts = []
-    for mirrored in (False, True):
-        for n in range(0, len(clips), 25):
-            part = clips[n : n + 25]
-            pixels = part[:, :, :, ::-1] if mirrored else part
-            latents = vae.normalise(encode_clips(vae, pixels, device))
-            parts.append(latents.half().cpu())
-    save_array(path, torch.cat(parts).numpy())
-
-
-def latents_path(folder: Path, shard: int, vae: VideoVae) -> Path:
-    """Return where a shard's latents by this very VAE are; another VAE's are another file."""
+def vae_digest(vae: VideoVae) -> str:
+    """Return what tells one VAE's latents from another's."""
     weights = (tensor.detach().cpu().numpy().tobytes() for tensor in vae.state_dict().values())
-    digest = hashlib.sha256(b"".join(weights)).hexdigest()[:8]
-    return folder / f"latents-{digest}-{shard:04d}.npy"
+    return hashlib.sha256(b"".join(weights)).hexdigest()[:8]
 
 
-def load_latents(data: Path, shards: list[int], vae: VideoVae) -> LatentSet:
-    """Read the latents of rendered shards; FileNotFoundError if one (or every one) lacks them."""
-    paths = {shard: latents_path(data, shard, vae) for shard in shards}
-    missing = [shard for shard, path in paths.items() if not path.exists()]
-    if missing or not paths:
-        which = f" of the shards {missing}" if len(missing) < len(paths) else ""
-        raise FileNotFoundError(f"{data} holds no latents{which} by this VAE.")
-    latents, labels = [], []
-    for shard, path in paths.items():
-        latents.append(torch.from_numpy(np.load(path)))
-        own = np.load(labels_path(data, shard))
-        labels.append(np.concatenate([own, mirrored_labels(own)]))
-    return LatentSet(torch.cat(latents), np.concatenate(labels))
+def latents_path(folder: Path, shard: Shard, digest: str) -> Path:
+    """Return where a shard's latents by the VAE of that digest are."""
+    return folder / f"latents-{digest}-{shard.kind}-{shard.number:04d}.safetensors"
+
+
+def encode_shard(
+    config: Config, vae: VideoVae, shard: Shard, chunks: Sequence[Chunk], encoder: CaptionEncoder
+) -> dict[str, Tensor]:
+    """Return a rendered shard, then its mirror image if wanted, as a `LatentSet`'s tensors."""
+    rng = np.random.default_rng((config.data.seed, 4, shard.number))
+    views: list[list[dict[str, Tensor]]] = [[] for _ in range(1 + config.data.mirrored)]
+    for chunk in chunks:
+        frames = torch.from_numpy(_still_frames(rng, shard, len(chunk.labels)))
+        captions = encoder.tokens([text for own in chunk.captions for text in own])
+        tokens = torch.from_numpy(captions).unflatten(0, (len(chunk.labels), 2, -1))
+        for mirrored, parts in enumerate(views):
+            pixels = chunk.pixels.flip(3) if mirrored else chunk.pixels
+            labels = mirrored_labels(chunk.labels) if mirrored else chunk.labels
+            parts.append(
+                {
+                    "latents": encode(vae, pixels).half(),
+                    "shares": chunk.shares.flip(3) if mirrored else chunk.shares,
+                    "labels": torch.from_numpy(labels),
+                    "starts": torch.from_numpy(chunk.starts),
+                    "tokens": tokens[:, mirrored],
+                    "stills": _encode_stills(vae, pixels, frames),
+                    "still_frames": frames,
+                }
+            )
+    whole = [part for parts in views for part in parts]
+    return {name: torch.cat([part[name].cpu() for part in whole]) for name in whole[0]}
+
+
+def _still_frames(rng: np.random.Generator, shard: Shard, count: int) -> np.ndarray:
+    if shard.kind == "still":
+        return np.zeros((count, 0), np.int64)
+    return np.stack([rng.integers(a, b + 1, count) for a, b in STILL_RANGES], axis=1)
+
+
+def _encode_stills(vae: VideoVae, pixels: Tensor, frames: Tensor) -> Tensor:
+    """Encode frames int64 [N, S] of each piece alone: float16 [N, S, C, h, w]."""
+    count, own = frames.shape
+    rows = torch.arange(count, device=pixels.device)[:, None]
+    chosen = pixels[rows, frames.to(pixels.device)].flatten(0, 1)[:, None]
+    if own == 0:
+        height, width = (length // 16 for length in pixels.shape[2:4])
+        return torch.zeros(count, 0, vae.mean.numel(), height, width, dtype=torch.float16)
+    return encode(vae, chosen)[:, :, 0].half().unflatten(0, (count, own))
+
+
+def keep_latents(path: Path, tensors: dict[str, Tensor]) -> None:
+    """Write what `encode_shard` returned."""
+    with whole_file(path) as temporary:
+        temporary.write_bytes(save({name: value.contiguous() for name, value in tensors.items()}))
+
+
+def load_latents(
+    config: Config, folder: Path, shards: Sequence[Shard], digest: str, device: torch.device
+) -> list[LatentSet]:
+    """Read the latents of shards on to a device, a set for each size.
+
+    A mirror image that falls into the score set is left out. FileNotFoundError if one lacks them.
+    """
+    missing = [s.number for s in shards if not latents_path(folder, s, digest).exists()]
+    if missing or not shards:
+        raise FileNotFoundError(f"{folder} holds no latents of the shards {missing} by this VAE.")
+    by_size: dict[tuple[int, int], list[dict[str, Tensor]]] = {}
+    for shard in shards:
+        tensors = load_file(latents_path(folder, shard, digest))
+        shots = (ShotAttributes(*row) for row in tensors["labels"].tolist())
+        allowed = torch.tensor([not shot.held_out for shot in shots])
+        own = {name: value[allowed].to(device) for name, value in tensors.items()}
+        by_size.setdefault(shard.size(config).grid, []).append(own)
+    return [
+        LatentSet(**{name: torch.cat([part[name] for part in parts]) for name in parts[0]})
+        for parts in by_size.values()
+    ]
+
+
+def as_stills(data: LatentSet) -> LatentSet:
+    """Return the pictures of pieces that were encoded alone as stills of their own.
+
+    They are each piece's first one and its two stills, whose cells are as much subject as those of
+    the latent frame about them.
+    """
+    rows = torch.arange(len(data), device=data.latents.device)[:, None]
+    about = (data.still_frames + TEMPORAL_FACTOR - 1) // TEMPORAL_FACTOR
+    first, firsts = data.latents[:, :, 0], data.shares[:, :1]
+    latents = torch.cat([first[:, None], data.stills], dim=1)
+    each = latents.shape[1]
+    return LatentSet(
+        latents=latents.flatten(0, 1)[:, :, None],
+        shares=torch.cat([firsts, data.shares[rows, about]], dim=1).flatten(0, 1)[:, None],
+        labels=data.labels.repeat_interleave(each, dim=0),
+        starts=data.starts.repeat_interleave(each),
+        tokens=data.tokens.repeat_interleave(each, dim=0),
+        stills=data.stills[:, :0].repeat_interleave(each, dim=0),
+        still_frames=data.still_frames[:, :0].repeat_interleave(each, dim=0),
+    )

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from animatic_training.arithmetic import fast_dtype
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -19,18 +21,18 @@ NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 STEPS = 5
 
 
-def orthogonalise(matrix: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrix to [m, n], roughly, by Newton-Schulz in bfloat16."""
+def orthogonalise(matrices: Tensor) -> Tensor:
+    """Return the nearest orthogonal matrices to [..., m, n], roughly, by Newton-Schulz."""
     a, b, c = NEWTON_SCHULZ
-    x = matrix.bfloat16()
-    tall = x.shape[0] > x.shape[1]
+    x = matrices.to(fast_dtype(matrices.device))
+    tall = x.shape[-2] > x.shape[-1]
     if tall:
-        x = x.T
-    x = x / (x.norm() + 1e-7)
+        x = x.mT
+    x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(STEPS):
-        gram = x @ x.T
+        gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.T if tall else x).to(matrix.dtype)
+    return (x.mT if tall else x).to(matrices.dtype)
 
 
 class Muon(torch.optim.Optimizer):
@@ -45,19 +47,27 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Apply one update; a closure is not supported."""
         for group in self.param_groups:
+            # Matrices of one shape are made orthogonal together: an accelerator would spend its
+            # time on starting small products.
+            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                state = self.state[parameter]
-                if not state:
-                    state["momentum"] = torch.zeros_like(parameter)
-                momentum = state["momentum"]
-                momentum.lerp_(parameter.grad, 1 - group["momentum"])
-                update = parameter.grad.lerp(momentum, group["momentum"])
-                matrix = orthogonalise(update.flatten(1))
-                scale = 0.2 * max(matrix.shape) ** 0.5
-                parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+                update = self._momentum(parameter, parameter.grad, group["momentum"]).flatten(1)
+                alike.setdefault((len(update), update.shape[1]), []).append((parameter, update))
+            for shape, pairs in alike.items():
+                scale = 0.2 * max(shape) ** 0.5
+                made = orthogonalise(torch.stack([update for _, update in pairs]))
+                for (parameter, _), matrix in zip(pairs, made, strict=True):
+                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
+                    parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+
+    def _momentum(self, parameter: nn.Parameter, grad: Tensor, momentum: float) -> Tensor:
+        state = self.state[parameter]
+        if not state:
+            state["momentum"] = torch.zeros_like(parameter)
+        state["momentum"].lerp_(grad, 1 - momentum)
+        return grad.lerp(state["momentum"], momentum)
 
 
 def optimisers(
@@ -69,7 +79,9 @@ def optimisers(
     rest = [parameter for parameter in model.parameters() if id(parameter) not in known]
     return [
         Muon(chosen, muon_rate),
-        torch.optim.AdamW(rest, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0),
+        torch.optim.AdamW(
+            rest, lr=adam_rate, betas=(0.9, 0.98), weight_decay=0.0, fused=rest[0].is_cuda or None
+        ),
     ]
 
 

@@ -1,37 +1,66 @@
 """The probe: a small classifier that reads a clip's attributes off its pixels.
 
-It is trained on renders (a part of them passed through the VAE, as every generated clip is) and
-scored on renders of held-out combinations; only if it is right
-there does its verdict on generated clips mean anything. A clip's frames are stacked as channels:
-motion is then a difference between channels, which the first convolution sees.
+A clip's frames are stacked as channels: motion is then a difference between channels, which the
+first convolution sees. It reads 13 frames, those of a shot's first block; of a longer run the last
+13, and a picture of another size is brought to the usual one.
 """
 
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
+import msgspec
 import torch
-from safetensors.torch import load_file, save
+from safetensors import safe_open
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animatic_training.atomic import whole_file
-from animatic_training.budget import Budget, read_checkpoint, seed_noise, write_checkpoint
-from animatic_training.dataset import clips_path, labels_path, mirrored_labels, ready_shards
-from animatic_training.train_vae import decode_again, to_video
-from animatic_training.world.attributes import CLASSES, ShotAttributes
+from animatic_training.world.attributes import CLASSES
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from animatic_export.blockout.vae import VideoVae
-    from animatic_training.config import Config
+    import numpy as np
 
-WIDTHS = (40, 80, 128, 160)
-DECODED_EVERY = 5
-"""One shard in so many is also learnt from as the VAE decodes it."""
+FRAMES: Final = 13
+HEIGHT: Final = 144
+WIDTH: Final = 256
+
+
+class ProbeShape(msgspec.Struct, frozen=True):
+    """Shape of a probe, stored with its weights."""
+
+    frames: int
+    height: int
+    width: int
+    """Pixels; clips of another size are brought to it."""
+    widths: tuple[int, ...]
+    """Channels at 1/2, 1/4, … of the frame."""
+    hidden: int
+    classes: tuple[int, ...]
+    """Of each attribute that it reads: the first so many, in the order of `CLASSES`."""
+
+
+SHAPE: Final = ProbeShape(
+    frames=FRAMES,
+    height=HEIGHT,
+    width=WIDTH,
+    widths=(48, 96, 160, 224, 256),
+    hidden=384,
+    classes=tuple(len(classes) for classes in CLASSES.values()),
+)
+FIRST_SHAPE: Final = ProbeShape(
+    frames=9,
+    height=80,
+    width=144,
+    widths=(40, 80, 128, 160),
+    hidden=256,
+    classes=(8, 8, 6, 4, 4, 6, 3),
+)
+"""Of version 0's probe, whose file does not say it."""
 
 
 class _Stage(nn.Module):
@@ -50,12 +79,13 @@ class _Stage(nn.Module):
 class Probe(nn.Module):
     """Clips float [B, F, 3, H, W] in [0, 1] to logits, one tensor [B, classes] an attribute."""
 
-    def __init__(self, frames: int) -> None:
+    def __init__(self, shape: ProbeShape = SHAPE) -> None:
         super().__init__()
-        widths = (3 * frames, *WIDTHS)
+        self.shape = shape
+        widths = (3 * shape.frames, *shape.widths)
         self.stages = nn.Sequential(*(_Stage(a, b) for a, b in itertools.pairwise(widths)))
-        self.hidden = nn.Linear(2 * WIDTHS[-1], 256)
-        self.heads = nn.ModuleList(nn.Linear(256, len(c)) for c in CLASSES.values())
+        self.hidden = nn.Linear(2 * widths[-1], shape.hidden)
+        self.heads = nn.ModuleList(nn.Linear(shape.hidden, count) for count in shape.classes)
 
     def forward(self, video: Tensor) -> list[Tensor]:
         """Return the logits in the order of `CLASSES`."""
@@ -65,21 +95,40 @@ class Probe(nn.Module):
         return [head(hidden) for head in self.heads]
 
 
+def to_probe(pixels: Tensor, device: torch.device, shape: ProbeShape = SHAPE) -> Tensor:
+    """Return what a probe sees of uint8 pixels [B, F, H, W, 3]: their last frames, resized."""
+    video = pixels[:, -shape.frames :].to(device).permute(0, 1, 4, 2, 3).float() / 255
+    size = (shape.height, shape.width)
+    if video.shape[-2:] == size:
+        return video
+    flat = F.interpolate(video.flatten(0, 1), size, mode="bilinear", antialias=True)
+    return flat.unflatten(0, video.shape[:2])
+
+
 @torch.no_grad()
-def read_clips(probe: Probe, clips: np.ndarray, device: torch.device) -> np.ndarray:
-    """Return the attributes int64 [N, 7] that the probe reads off uint8 clips [N, F, H, W, 3]."""
+def read_clips(probe: Probe, pixels: Tensor) -> np.ndarray:
+    """Return the attributes int64 [N, A] that a probe reads off uint8 pixels [N, F, H, W, 3]."""
+    device = next(probe.parameters()).device
     readings = []
-    for n in range(0, len(clips), 64):
-        video = torch.from_numpy(np.array(clips[n : n + 64])).to(device)
-        logits = probe(video.permute(0, 1, 4, 2, 3).float() / 255)
-        readings.append(torch.stack([part.argmax(1) for part in logits], dim=1).cpu())
+    for part in pixels.split(32):
+        logits = probe(to_probe(part, device, probe.shape))
+        readings.append(torch.stack([own.argmax(1) for own in logits], dim=1).cpu())
     return torch.cat(readings).numpy()
 
 
 def accuracy(readings: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return the share of clips read right, per attribute and for all attributes at once."""
+    """Return the share of clips read right, per attribute and for all attributes at once.
+
+    What the second subject is counts only where there is one; `all` asks for everything.
+    """
     right = readings == labels
-    shares = {name: float(right[:, n].mean()) for n, name in enumerate(CLASSES)}
+    names = list(CLASSES)
+    paired = labels[:, names.index("relation")] != 0
+    shares = {}
+    for n, name in enumerate(names):
+        own = right[paired, n] if name.startswith("second") else right[:, n]
+        if len(own):
+            shares[name] = float(own.mean())
     return {**shares, "all": float(right.all(axis=1).mean())}
 
 
@@ -88,99 +137,14 @@ def save_probe(probe: Probe, path: Path) -> None:
     weights = {k: v.half().contiguous().cpu() for k, v in probe.state_dict().items()}
     with whole_file(path) as temporary:
         # Serialised first: the library's own writing reports a full disk as no OSError.
-        temporary.write_bytes(save(weights))
+        temporary.write_bytes(save(weights, {"shape": msgspec.json.encode(probe.shape).decode()}))
 
 
-def load_probe(path: Path, frames: int) -> Probe:
-    """Read what `save_probe` wrote."""
-    probe = Probe(frames)
-    probe.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    return probe.eval()
-
-
-class _Renders:
-    """Clips to learn from; a mirror image that falls into the score set is left out."""
-
-    def __init__(self, pixels: np.ndarray, labels: np.ndarray) -> None:
-        self.pixels = pixels
-        self.labels = (labels, mirrored_labels(labels))
-        self.rows = tuple(
-            np.flatnonzero([not ShotAttributes(*row).held_out for row in own.tolist()])
-            for own in self.labels
-        )
-
-    def draw(self, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        """Return uint8 clips [count, F, H, W, 3], half of the draws mirrored, and their labels."""
-        mirrored = int(rng.random() < 0.5)
-        rows = np.sort(rng.choice(self.rows[mirrored], count))
-        pixels = self.pixels[rows]
-        return pixels[:, :, :, ::-1] if mirrored else pixels, self.labels[mirrored][rows]
-
-
-def _renders(config: Config, data: Path, vae: VideoVae) -> list[_Renders]:
-    """Return every shard, and a share of them once more as the VAE decodes them.
-
-    A generated clip always went through the decoder: the probe must not stumble over its blur.
-    """
-    numbers = ready_shards(config, data)
-    made = []
-    for place, number in enumerate(numbers):
-        pixels = np.load(clips_path(data, number), mmap_mode="r")
-        labels = np.load(labels_path(data, number))
-        made.append(_Renders(pixels, labels))
-        if place % DECODED_EVERY == 0:
-            made.append(_Renders(decode_again(vae, pixels), labels))
-    return made
-
-
-def train_probe(
-    config: Config, data: Path, run: Path, vae: VideoVae, device: torch.device
-) -> Probe:
-    """Train for the configured minutes, resuming from `run/probe.pt`."""
-    torch.manual_seed(config.data.seed + 3)
-    probe = Probe(config.clip.frames).to(device)
-    probe.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    optimiser = torch.optim.AdamW(
-        probe.parameters(), lr=config.probe.learning_rate, weight_decay=0.02
-    )
-    budget = Budget(config.probe.minutes)
-    path = run / "probe.pt"
-    if state := read_checkpoint(path):
-        probe.load_state_dict(state["model"])
-        optimiser.load_state_dict(state["optimiser"])
-        budget.resume(state)
-    if budget.done:
-        return probe.eval()
-    seed_noise(config.data.seed, 3, budget.step)
-    budget.save = lambda: write_checkpoint(
-        path,
-        {
-            "model": probe.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            **budget.progress(),
-        },
-    )
-    rng = np.random.default_rng((config.data.seed, 3, budget.step))
-    renders = _renders(config, data, vae)
-    forward = torch.compile(probe, disable=not config.compile)
-    probe.train()
-    for _ in budget:
-        pixels, labels = renders[int(rng.integers(len(renders)))].draw(config.probe.batch, rng)
-        video, wanted = to_video(pixels, device), torch.from_numpy(labels).to(device)
-        # A little brighter or darker, so that colours are read in any light.
-        gain = 1 + 0.06 * (torch.rand(len(video), 1, 1, 1, 1, device=device) - 0.5)
-        for group in optimiser.param_groups:
-            group["lr"] = config.probe.learning_rate * budget.rate()
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            logits = forward((video * gain).clamp(0, 1))
-        losses = [
-            F.cross_entropy(part.float(), wanted[:, n], label_smoothing=0.02)
-            for n, part in enumerate(logits)
-        ]
-        optimiser.zero_grad(set_to_none=True)
-        total: Tensor = torch.stack(losses).sum()
-        total.backward()
-        optimiser.step()
-        right = [(part.argmax(1) == wanted[:, n]).float().mean() for n, part in enumerate(logits)]
-        budget.note(**{name: float(share) for name, share in zip(CLASSES, right, strict=True)})
+def load_probe(path: Path) -> Probe:
+    """Read what `save_probe` wrote, or version 0's probe."""
+    with safe_open(path, framework="pt") as file:
+        said = (file.metadata() or {}).get("shape")
+        weights = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+    probe = Probe(msgspec.json.decode(said, type=ProbeShape) if said else FIRST_SHAPE)
+    probe.load_state_dict(weights)
     return probe.eval()

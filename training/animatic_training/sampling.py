@@ -1,33 +1,27 @@
-"""Euler sampling of the denoiser in torch, with classifier-free guidance: teacher and scores.
+"""Euler sampling of a window in torch, with classifier-free guidance: teacher and scores.
 
-The runtime has its own sampler; this one batches prompts of different lengths and guides.
+The runtime has its own sampler; this one batches prompts of different lengths and guides. What is
+given stays as it is.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from animatic import schedules
+from animatic_training.arithmetic import autocast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
-    from animatic_export.blockout.denoiser import Denoiser
-    from animatic_training.text import CaptionEncoder
+    from torch import Tensor
 
-
-@dataclass(frozen=True)
-class Prompts:
-    """Encoded prompts of a batch, read once by a denoiser."""
-
-    text: Tensor
-    vector: Tensor
-    mask: Tensor
+    from animatic_export.blockout.window import WindowDenoiser
+    from animatic_training.batches import Batch
+    from animatic_training.windows import Window
 
 
 def shifted_sigmas(steps: int, shift: float) -> list[float]:
@@ -36,38 +30,38 @@ def shifted_sigmas(steps: int, shift: float) -> list[float]:
 
 
 class GuidedVelocity:
-    """Velocity of a denoiser under classifier-free guidance for one batch of prompts."""
+    """Velocity of a denoiser under classifier-free guidance for the prompts of one batch."""
 
     def __init__(
         self,
-        denoiser: Denoiser,
-        encoder: CaptionEncoder,
-        captions: Sequence[str],
+        denoiser: WindowDenoiser,
+        prompts: tuple[Tensor, Tensor],
+        free: tuple[Tensor, Tensor] | None,
         guidance: float,
-        *,
-        velocity: Callable[..., Tensor] | None = None,
     ) -> None:
-        """Encode and read the prompts.
-
-        velocity: `denoiser.velocity` compiled, for whoever samples many batches of one size.
-        """
-        self.velocity = velocity or denoiser.velocity
-        self.guidance = guidance
-        wanted = list(captions) if guidance == 1.0 else [*captions, *[""] * len(captions)]
-        states, mask = encoder(wanted)
-        self.device = states.device
-        with torch.no_grad(), torch.autocast(self.device.type, dtype=torch.bfloat16):
-            text, vector = denoiser.read(states, mask)
-        self.prompts = Prompts(text, vector, mask)
+        """Read the prompts: states [B, L, 384] and mask [B, L]; `free` are those of no prompt."""
+        self.denoiser = denoiser
+        self.guidance = 1.0 if free is None else guidance
+        states, self.mask = prompts
+        if free is not None and self.guidance != 1.0:
+            states, self.mask = (
+                torch.cat([own, none]) for own, none in zip(prompts, free, strict=True)
+            )
+        with torch.no_grad(), autocast(states.device):
+            self.text, self.vector = denoiser.read(states, self.mask)
 
     @torch.no_grad()
-    def __call__(self, latents: Tensor, sigma: float) -> Tensor:
-        """Return the guided velocity float32 [B, C, T, h, w] of `latents` at one noise level."""
-        both = latents if self.guidance == 1.0 else torch.cat([latents, latents])
-        times = torch.full((len(both), latents.shape[2]), 1000 * sigma, device=self.device)
-        prompts = self.prompts
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            velocity = self.velocity(both, times, prompts.text, prompts.vector, prompts.mask)
+    def __call__(self, latents: Tensor, sigma: Tensor, positions: Tensor) -> Tensor:
+        """Return the velocity float32 [B, C, T, h, w] of latents at noise levels [B, T]."""
+        times = 1000 * sigma
+        if self.guidance != 1.0:
+            latents, times, positions = (
+                torch.cat([part, part]) for part in (latents, times, positions)
+            )
+        with autocast(latents.device):
+            velocity = self.denoiser.velocity(
+                latents, times, positions, self.text, self.vector, self.mask
+            )
         velocity = velocity.float()
         if self.guidance == 1.0:
             return velocity
@@ -75,8 +69,26 @@ class GuidedVelocity:
         return free + self.guidance * (conditional - free)
 
 
-def euler(velocity: GuidedVelocity, latents: Tensor, sigmas: Sequence[float]) -> Tensor:
-    """Integrate from the first noise level to the last; `sigmas` includes the end."""
+def guided(denoiser: WindowDenoiser, batch: Batch, guidance: float) -> GuidedVelocity:
+    """Return the guided velocity for the captions of a training batch."""
+    return GuidedVelocity(denoiser, (batch.states, batch.mask), batch.free, guidance)
+
+
+def start(window: Window, noise: Tensor) -> Tensor:
+    """Return pure noise in the frames that are made, and the given ones as they are."""
+    return window.keep(noise)
+
+
+def level_of(window: Window, sigma: float) -> Tensor:
+    """Return one noise level for every frame that is made, [B, T]."""
+    return window.made.float() * sigma
+
+
+def euler(
+    velocity: GuidedVelocity, window: Window, latents: Tensor, sigmas: Sequence[float]
+) -> Tensor:
+    """Integrate latents from the first noise level to the last; `sigmas` includes the end."""
     for now, following in itertools.pairwise(sigmas):
-        latents = latents + (following - now) * velocity(latents, now)
+        slope = velocity(latents, level_of(window, now), window.positions)
+        latents = window.keep(latents + (following - now) * slope)
     return latents

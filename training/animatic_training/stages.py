@@ -7,33 +7,41 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 
 from animatic.engine.cores import usable_cores
-from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.vae import VideoVae
+from animatic_export.blockout.window import WindowDenoiser
 from animatic_training.atomic import whole_file
 from animatic_training.budget import is_done, read_checkpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
+    from torch import Tensor
+
+    from animatic_training.batches import Batches
     from animatic_training.config import Config
+    from animatic_training.pieces import Kind, Shard
+    from animatic_training.pixels import PixelShard
 
 log = logging.getLogger("animatic_training")
-
-SCORED_PROMPTS = 500
 
 
 @dataclass(frozen=True)
 class Workplace:
-    """Where a training run keeps its files, and what it computes on."""
+    """Where a training run keeps its files, what it computes on, and what it begins with."""
 
     config: Config
     run: Path
     device: torch.device
+    method: str
+    """Of distillation."""
+    beginning: Path | None = None
+    """The folder of an earlier run whose networks are the beginning of these."""
+    part_bytes: int | None = None
+    """The released checkpoint is also written in parts of at most so many bytes."""
 
     @property
     def data(self) -> Path:
@@ -41,45 +49,62 @@ class Workplace:
         return self.run / "data"
 
     @property
-    def on_accelerator(self) -> bool:
-        """Whether it computes on something faster than the CPU's cores."""
-        return self.device.type != "cpu"
+    def workers(self) -> int:
+        """Processes that render, or prepare what an accelerator renders."""
+        return max(1, usable_cores() - (self.device.type != "cpu"))
 
-    def require_shards(self) -> None:
-        """Refuse to go on without training and held-out shards."""
-        from animatic_training.dataset import ready_shards
+    def shards(self, wanted: Sequence[Shard], device: torch.device) -> list[PixelShard]:
+        """Open shards that are kept as pixels; StageError if one is not there."""
+        from animatic_training.pixels import is_there, open_pixels
 
-        for held_out in (False, True):
-            if not ready_shards(self.config, self.data, held_out=held_out):
-                raise StageError(
-                    f"{self.data} holds no rendered shards: run the stage `render` first."
-                )
+        if missing := [shard.number for shard in wanted if not is_there(self.data, shard)]:
+            raise StageError(
+                f"{self.data} lacks the rendered shards {missing}: run the stage `render` first."
+            )
+        return [open_pixels(self.data, shard, device) for shard in wanted]
 
-    def denoiser(self, file: str, stage: str) -> Denoiser:
-        """Return the averaged weights of `denoiser.pt` or `student.pt`, which `stage` makes."""
-        minutes = (self.config.distill if stage == "distill" else self.config.train).minutes
-        state = self._finished(file, stage, minutes)
-        denoiser = Denoiser(self.config.denoiser_config).to(self.device)
-        denoiser.load_state_dict(state["ema"])
-        return denoiser.eval()
+    def pixel_shards(self) -> list[PixelShard]:
+        """Open what VAE and probe learn from, on the device that trains."""
+        from animatic_training.pieces import piece_shards
 
-    def teacher(self) -> Denoiser:
-        """Return the trained many-step denoiser."""
-        return self.denoiser("denoiser.pt", "denoiser")
+        wanted = piece_shards(self.config)[: self.config.data.pixel_shards]
+        return self.shards(wanted, self.device)
 
-    def student(self) -> Denoiser:
-        """Return the distilled denoiser."""
-        return self.denoiser("student.pt", "distill")
+    def held_out(self) -> tuple[Tensor, Tensor]:
+        """Return what scores are read from: uint8 [N, F, H, W, 3] and labels int64 [N, 13]."""
+        from animatic_training.pieces import held_out_shards
+
+        shards = self.shards(held_out_shards(self.config), torch.device("cpu"))
+        pixels = torch.cat([shard.pixels for shard in shards])
+        return pixels, torch.cat([shard.labels for shard in shards])
 
     def vae(self) -> VideoVae:
         """Return the trained VAE."""
-        state = self._finished("vae.pt", "vae", self.config.vae_training.minutes)
+        state = self.finished("vae.pt", "vae", self.config.vae_training.minutes)
         vae = VideoVae(self.config.vae).to(self.device)
         vae.load_state_dict(state["model"])
         vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         return vae.eval()
 
-    def _finished(self, file: str, stage: str, minutes: float) -> dict[str, Any]:
+    def denoiser(self, state: Mapping[str, Any]) -> WindowDenoiser:
+        """Return the averaged weights of a checkpoint."""
+        denoiser = WindowDenoiser(self.config.window).to(self.device)
+        denoiser.load_state_dict(state["ema"])
+        return denoiser.eval().requires_grad_(requires_grad=False)
+
+    def teacher(self) -> WindowDenoiser:
+        """Return the trained many-step denoiser."""
+        minutes = self.config.train.minutes
+        return self.denoiser(self.finished("denoiser.pt", "denoiser", minutes))
+
+    def student(self, method: str) -> WindowDenoiser:
+        """Return the student of a method of distillation."""
+        from animatic_training.distill import student_file
+
+        minutes = self.config.distill.minutes
+        return self.denoiser(self.finished(student_file(method), "distill", minutes))
+
+    def finished(self, file: str, stage: str, minutes: float) -> dict[str, Any]:
         """Read a checkpoint of a stage that has come to its end; StageError if it has not."""
         state = read_checkpoint(self.run / file)
         if state is None:
@@ -90,109 +115,172 @@ class Workplace:
             )
         return state
 
+    def weights(self, part: str) -> dict[str, Tensor]:
+        """Return what a network ("vae" or "denoiser") begins with, as far as it fits."""
+        from animatic_training.beginning import bundle_weights, run_weights
+
+        if self.beginning is not None:
+            return run_weights(self.beginning, part)
+        return bundle_weights(part) if self.config.init == "bundle" else {}
+
+    def batches(self, kind: Kind, *, text_dropout: float = 0.0) -> Batches:
+        """Read the latents of pieces, or stills, on to the device; StageError if there are none.
+
+        Where no stills were rendered, pieces give theirs.
+        """
+        from animatic_training.batches import Batches
+        from animatic_training.latents import as_stills, load_latents, vae_digest
+        from animatic_training.pieces import piece_shards, still_shards
+        from animatic_training.text import CaptionEncoder
+
+        digest, alone = vae_digest(self.vae()), self.config.data.still_shards > 0
+        render_stills = kind == "still" and alone
+        shards = still_shards(self.config) if render_stills else piece_shards(self.config)
+        try:
+            sets = load_latents(self.config, self.data, shards, digest, self.device)
+        except FileNotFoundError as error:
+            raise StageError(f"{error} Run the stage `latents` first.") from error
+        if kind == "still" and not alone:
+            sets = [as_stills(data) for data in sets]
+        encoder = CaptionEncoder(self.config.text_max_tokens, self.device)
+        return Batches(sets, encoder, text_dropout=text_dropout)
+
 
 class StageError(Exception):
     """A stage lacks what an earlier one makes; the message names that stage."""
 
 
 def run_render(place: Workplace) -> None:
-    """Render every missing shard: on all cores, or on the accelerator where there is one."""
-    from animatic_training.dataset import render_all, render_all_on
+    """Render the shards that are kept as pixels."""
+    from animatic_training.pieces import held_out_shards, piece_shards
+    from animatic_training.pixels import is_there, keep_pixels
+    from animatic_training.renders import rendered, workers
 
-    if place.on_accelerator:
-        numbers = render_all_on(place.device, place.config, place.data)
-    else:
-        numbers = render_all(place.config, place.data, usable_cores())
-    for number in numbers:
-        log.info("shard %d is there", number)
+    config = place.config
+    place.data.mkdir(parents=True, exist_ok=True)
+    wanted = [*piece_shards(config)[: config.data.pixel_shards], *held_out_shards(config)]
+    missing = [shard for shard in wanted if not is_there(place.data, shard)]
+    if not missing:
+        return
+    with workers(place.workers) as pool:
+        ahead = 2 * place.workers
+        for shard, chunks in rendered(config, missing, place.device, pool, ahead=ahead):
+            keep_pixels(place.data, shard, chunks)
+            log.info("shard %d is there", shard.number)
 
 
 def run_vae(place: Workplace) -> None:
     """Train the VAE and score it on held-out renders."""
-    from animatic_training.dataset import clips_path, ready_shards
-    from animatic_training.train_vae import score_vae, train_vae
+    from animatic_training.score_vae import score_vae
+    from animatic_training.train_vae import train_vae
 
-    place.require_shards()
-    train_vae(place.config, place.data, place.run, place.device)
-    held_out = ready_shards(place.config, place.data, held_out=True)[0]
-    clips = np.load(clips_path(place.data, held_out), mmap_mode="r")[:200]
-    merge_scores(place.run, score_vae(place.vae(), clips, place.device))
+    pixels, _ = place.held_out()
+    shards = place.pixel_shards()
+    train_vae(place.config, shards, place.run, place.device, place.weights("vae"))
+    merge_scores(place.run, score_vae(place.vae(), pixels[:200]))
 
 
 def run_latents(place: Workplace) -> None:
-    """Encode every shard that is there."""
-    from animatic_training.dataset import ready_shards
-    from animatic_training.latents import encode_shard
+    """Render every shard of pieces and stills, and keep their latents."""
+    from animatic_training.latents import encode_shard, keep_latents, latents_path, vae_digest
+    from animatic_training.pieces import piece_shards, still_shards
+    from animatic_training.pixels import is_there, open_pixels
+    from animatic_training.renders import from_disk, rendered, workers
+    from animatic_training.text import CaptionEncoder
 
-    vae = place.vae()
-    for number in ready_shards(place.config, place.data):
-        encode_shard(vae, place.data, number, place.device)
-        log.info("latents of shard %d are there", number)
+    config, vae = place.config, place.vae()
+    digest = vae_digest(vae)
+    wanted = [*still_shards(config), *piece_shards(config)]
+    missing = [s for s in wanted if not latents_path(place.data, s, digest).exists()]
+    if not missing:
+        return
+    encoder = CaptionEncoder(config.text_max_tokens, torch.device("cpu"))
+    drawn = frozenset(shard for shard in missing if is_there(place.data, shard))
+    with workers(place.workers) as pool:
+        ahead = 2 * place.workers
+        for shard, prepared in rendered(
+            config, missing, place.device, pool, ahead=ahead, drawn=drawn
+        ):
+            kept = open_pixels(place.data, shard, place.device) if shard in drawn else None
+            chunks = prepared if kept is None else from_disk(prepared, kept)
+            tensors = encode_shard(config, vae, shard, chunks, encoder)
+            keep_latents(latents_path(place.data, shard, digest), tensors)
+            log.info("latents of the %ss of shard %d are there", shard.kind, shard.number)
+
+
+def run_stills(place: Workplace) -> None:
+    """Train the denoiser on single pictures."""
+    from animatic_training.train_denoiser import still_phase, train_denoiser
+
+    config = place.config
+    batches = place.batches("still", text_dropout=config.train.text_dropout)
+    phase, beginning = still_phase(config), place.weights("denoiser")
+    train_denoiser(config, phase, batches, place.run, place.device, beginning)
 
 
 def run_denoiser(place: Workplace) -> None:
-    """Train the many-step teacher."""
-    from animatic_training.dataset import ready_shards
-    from animatic_training.latents import load_latents
-    from animatic_training.train_denoiser import train_denoiser
+    """Train it on windows of shots: the many-step teacher."""
+    from animatic_training.train_denoiser import train_denoiser, window_phase
 
-    try:
-        clips = load_latents(place.data, ready_shards(place.config, place.data), place.vae())
-    except FileNotFoundError as error:
-        raise StageError(f"{error} Run the stage `latents` first.") from error
-    train_denoiser(place.config, clips, place.run, place.device)
+    config = place.config
+    stills = place.finished("stills.pt", "stills", config.train.still_minutes)
+    batches = place.batches("piece", text_dropout=config.train.text_dropout)
+    train_denoiser(config, window_phase(config), batches, place.run, place.device, stills["ema"])
 
 
 def run_distill(place: Workplace) -> None:
     """Distil the guided teacher into few steps."""
-    from animatic_training.distill import distill
+    from animatic_training.distill import distil
 
-    distill(place.config, place.teacher(), place.run, place.device)
+    teacher = place.teacher()
+    batches = place.batches("piece")
+    distil(place.config, place.method, teacher, batches, place.run)
 
 
 def run_probe(place: Workplace) -> None:
     """Train the probe and score it on held-out renders."""
-    from animatic_training.dataset import clips_path, labels_path, ready_shards
-    from animatic_training.probe import accuracy, read_clips, save_probe, train_probe
-    from animatic_training.train_vae import decode_again
+    from animatic_training.coding import decode_again
+    from animatic_training.probe import FRAMES, accuracy, read_clips, save_probe
+    from animatic_training.train_probe import train_probe
 
-    place.require_shards()
-    probe = train_probe(place.config, place.data, place.run, place.vae(), place.device)
+    pixels, labels = place.held_out()
+    shards = place.pixel_shards()
+    probe = train_probe(place.config, shards, place.run, place.vae(), place.device)
     save_probe(probe, place.run / "probe.safetensors")
-    held_out = ready_shards(place.config, place.data, held_out=True)[0]
-    clips = np.load(clips_path(place.data, held_out))
-    labels = np.load(labels_path(place.data, held_out))
     # Through the VAE too: what a perfect denoiser would score.
-    for kind, shown in (("renders", clips), ("decoded", decode_again(place.vae(), clips))):
-        shares = accuracy(read_clips(probe, shown, place.device), labels)
+    shown = pixels[:, :FRAMES]
+    for kind, clips in (("renders", shown), ("decoded", decode_again(place.vae(), shown))):
+        shares = accuracy(read_clips(probe, clips), labels.numpy())
         merge_scores(place.run, {f"probe_{kind}_{name}": share for name, share in shares.items()})
 
 
 def run_score(place: Workplace) -> None:
-    """Score teacher and student with the probe on unseen prompts."""
-    from animatic_training.probe import load_probe
-    from animatic_training.score import score_models
+    """Score teacher and students with the probe on unseen prompts."""
+    from animatic_training.score import score_run
 
     weights = place.run / "probe.safetensors"
     if not weights.exists():
         raise StageError(f"There is no {weights} yet: run the stage `probe` first.")
-    probe = load_probe(weights, place.config.clip.frames).to(place.device)
-    models = {"teacher": place.teacher(), "student": place.student()}
-    scores = score_models(place.config, models, place.vae(), probe, SCORED_PROMPTS)
-    merge_scores(place.run, scores)
+    for scores in score_run(place):
+        merge_scores(place.run, scores)
 
 
 def run_checkpoint(place: Workplace) -> None:
     """Write the checkpoint that `animatic export blockout` reads."""
     from animatic_training.checkpoint import write_release
+    from animatic_training.parts import split_file
 
-    write_release(place.config, place.vae(), place.student(), place.run)
+    student = place.student(place.method)
+    path = write_release(place.config, place.vae(), student, place.run, place.method)
+    if place.part_bytes is not None:
+        split_file(path, place.part_bytes)
 
 
 STAGES: Final[dict[str, Callable[[Workplace], None]]] = {
     "render": run_render,
     "vae": run_vae,
     "latents": run_latents,
+    "stills": run_stills,
     "denoiser": run_denoiser,
     "distill": run_distill,
     "probe": run_probe,
@@ -201,11 +289,11 @@ STAGES: Final[dict[str, Callable[[Workplace], None]]] = {
 }
 
 
-def merge_scores(run: Path, scores: dict[str, float]) -> None:
+def merge_scores(run: Path, scores: Mapping[str, float]) -> None:
     """Add figures to `run/scores.json`."""
     path = run / "scores.json"
     known = json.loads(path.read_text()) if path.exists() else {}
     known.update({name: round(value, 4) for name, value in scores.items()})
     with whole_file(path) as temporary:
         temporary.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
-    log.info("%s", scores)
+    log.info("%s", dict(scores))

@@ -1,32 +1,72 @@
-"""Captions to token states, with the frozen text encoder, on the training device."""
+"""Captions to token states, with the frozen text encoder of the built-in bundle.
+
+Nothing else is to be fetched: its 8-bit weights and its tokenizer come with the runtime.
+"""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
 
-from animatic_export.blockout.minilm import load_minilm, minilm_folder
+from animatic.store import OpenBundle, open_bundle
+from animatic_export.blockout.minilm import WIDTH, MiniLm
+from animatic_training.arithmetic import autocast
+from animatic_training.bundle_weights import read_bundle_weights
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+def read_text_encoder(opened: OpenBundle) -> MiniLm:
+    """Return the text encoder of a Blockout bundle, in float32: its 8-bit weights widened."""
+    state = read_bundle_weights(opened.path(opened.bundle.graph("text_encoder").file))
+    model = MiniLm()
+    names = model.state_dict().keys()
+    # Of the token types only row 0 is ever used; the exporter folds it into a vector of its own.
+    folded = [v for name, v in state.items() if name not in names and v.shape == (WIDTH,)]
+    if "types.weight" not in state and len(folded) == 1:
+        state["types.weight"] = torch.stack([folded[0], torch.zeros(WIDTH)])
+    model.load_state_dict({name: state[name] for name in names})
+    return model.eval().requires_grad_(requires_grad=False)
 
 
 class CaptionEncoder:
     """Tokenises and encodes batches of captions, padded to one length."""
 
     def __init__(self, max_tokens: int, device: torch.device) -> None:
-        folder = minilm_folder()
-        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        opened = open_bundle(verify=False)
+        self.tokenizer = Tokenizer.from_file(str(opened.path(opened.bundle.text.tokenizer.file)))
         self.tokenizer.enable_truncation(max_tokens)
         self.tokenizer.enable_padding(length=max_tokens)
-        self.model = load_minilm(folder / "model.safetensors").to(device)
+        self.model = read_text_encoder(opened).to(device)
         self.device = device
+        self.empty = self.tokens([""])[0]
+        """Token ids int32 [L] of no caption at all."""
+
+    def tokens(self, captions: Sequence[str]) -> np.ndarray:
+        """Return token ids int32 [B, L] of captions; 0 where there is none."""
+        encoded = self.tokenizer.encode_batch(list(captions))
+        return np.array([e.ids for e in encoded], np.int32)
 
     @torch.no_grad()
-    def __call__(self, captions: list[str]) -> tuple[Tensor, Tensor]:
-        """Return states float32 [B, L, 384] and mask bool [B, L] of B captions."""
-        encoded = self.tokenizer.encode_batch(captions)
-        ids = torch.from_numpy(np.array([e.ids for e in encoded])).to(self.device)
-        mask = torch.from_numpy(np.array([e.attention_mask for e in encoded])).to(self.device)
-        with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            states = self.model(ids, mask)
-        return states.float(), mask.bool()
+    def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Return states float32 [B, L, 384] and mask bool [B, L] of token ids [B, L].
+
+        On a processor L becomes that of the longest caption: padding would cost as much as words.
+        """
+        ids = ids.to(self.device)
+        if self.device.type == "cpu":
+            ids = ids[:, : int((ids != 0).sum(1).max())]
+        mask = ids != 0  # [PAD] is token 0, and no caption holds it
+        with autocast(self.device):
+            states = self.model(ids.long(), mask)
+        return states.float(), mask
+
+    def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
+        """Return states and mask of captions, as `encode`."""
+        return self.encode(torch.from_numpy(self.tokens(captions)))

@@ -1,213 +1,125 @@
-"""Train the denoiser by rectified flow: x_t = (1 - sigma) x0 + sigma noise, predict noise - x0.
+"""Train the denoiser: first on single pictures, then on windows of shots.
 
-Muon (Keller Jordan, 2024) on the blocks' matrices needs about half the clips of AdamW for the same
-error. Beside the flow loss stands a small one that reads the shot's attributes off the pooled
-prompt: without it the pool finds place and time of day at once and subject and colour much later.
+Subject, colour, place, time, weather, size and angle are learnt from pictures of one latent frame,
+at a sixth of a window's cost; action, camera and everything that is given from windows.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Final
 
+import msgspec
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
-from animatic import schedules
-from animatic_export.blockout.denoiser import Denoiser
+from animatic_export.blockout.window import WindowDenoiser
 from animatic_training.budget import Budget, seed_noise
-from animatic_training.muon import optimisers, set_rates
-from animatic_training.text import CaptionEncoder
-from animatic_training.world.attributes import CLASSES, ShotAttributes
-from animatic_training.world.captions import write_caption
+from animatic_training.learner import Ema, Learner, block_matrices, compile_blocks
+from animatic_training.objective import FlowObjective, draw_level
+from animatic_training.windows import STILL, draw_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Mapping
     from pathlib import Path
 
+    from torch import Tensor
+
+    from animatic_training.batches import Batch, Batches
     from animatic_training.config import Config
-    from animatic_training.latents import LatentSet
+    from animatic_training.windows import Pattern
 
 log = logging.getLogger("animatic_training")
 
-READER_WEIGHT = 0.05
+READER_WEIGHT: Final = 0.05
 
 
 @dataclass(frozen=True)
-class Batch:
-    """One training batch; B clips, T latent frames, L tokens."""
+class Phase:
+    """One of the two phases."""
 
-    latents: Tensor  # float32 [B, C, T, h, w], normalised
-    labels: Tensor  # int64 [B, 7]
-    states: Tensor  # float32 [B, L, 384]
-    mask: Tensor  # bool [B, L]
-
-
-class Batches:
-    """Endless batches: clips at random, a freshly written caption each."""
-
-    def __init__(
-        self,
-        clips: LatentSet,
-        encoder: CaptionEncoder,
-        *,
-        batch: int,
-        text_dropout: float,
-        rng: np.random.Generator,
-    ) -> None:
-        shots = [ShotAttributes(*row) for row in clips.labels.tolist()]
-        # A mirror image may fall on a combination that is held out: it is not trained on.
-        self.rows = np.array([n for n, shot in enumerate(shots) if not shot.held_out])
-        self.shots = shots
-        self.clips = clips
-        self.encoder = encoder
-        self.batch = batch
-        self.text_dropout = text_dropout
-        self.rng = rng
-
-    def __iter__(self) -> Iterator[Batch]:
-        """Yield batches without end."""
-        while True:
-            rows = self.rng.choice(self.rows, self.batch)
-            captions = [
-                "" if self.rng.random() < self.text_dropout else self.caption(n) for n in rows
-            ]
-            states, mask = self.encoder(captions)
-            device = states.device
-            yield Batch(
-                self.clips.latents[rows].float().to(device),
-                torch.from_numpy(self.clips.labels[rows]).to(device),
-                states,
-                mask,
-            )
-
-    def caption(self, row: int) -> str:
-        """Write a caption of one clip."""
-        return write_caption(self.shots[row], self.rng)
+    number: int
+    """Of its stream of random numbers."""
+    minutes: float
+    file: str
+    stills: bool
+    """Whether it sees single pictures, and not windows."""
 
 
-class AttributeReader(nn.Module):
-    """Reads every attribute off the pooled prompt [B, D]; used only in training."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.heads = nn.ModuleList(nn.Linear(width, len(c)) for c in CLASSES.values())
-
-    def forward(self, prompt: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy against labels int64 [B, 7]."""
-        losses = [F.cross_entropy(head(prompt), labels[:, n]) for n, head in enumerate(self.heads)]
-        return torch.stack(losses).mean()
+def still_phase(config: Config) -> Phase:
+    """Single pictures."""
+    return Phase(2, config.train.still_minutes, "stills.pt", stills=True)
 
 
-class FlowObjective(nn.Module):
-    """The forward pass of a training step as one module, so that it compiles as one."""
-
-    def __init__(self, denoiser: Denoiser) -> None:
-        super().__init__()
-        self.denoiser = denoiser
-        self.reader = AttributeReader(denoiser.config.width)
-
-    def forward(
-        self, batch: tuple[Tensor, Tensor, Tensor, Tensor], noise: Tensor, sigma: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Return flow loss and reader loss; `sigma` is [B, T], 0 where a frame is given."""
-        latents, labels, states, mask = batch
-        wide = sigma[:, None, :, None, None]
-        noisy = (1 - wide) * latents + wide * noise
-        with torch.autocast(latents.device.type, dtype=torch.bfloat16):
-            text, prompt = self.denoiser.read(states, mask)
-            velocity = self.denoiser.velocity(noisy, 1000 * sigma, text, prompt, mask)
-            reading = self.reader(prompt, labels)
-        square = (velocity.float() - (noise - latents)).square().mean((1, 3, 4))
-        made = (sigma > 0).float()
-        return (square * made).sum() / made.sum(), reading.float()
+def window_phase(config: Config) -> Phase:
+    """Windows of shots."""
+    return Phase(3, config.train.minutes, "denoiser.pt", stills=False)
 
 
-def sample_sigma(
-    batch: int, frames: int, shift: float, keyframe_share: float, device: torch.device
-) -> Tensor:
-    """Draw noise levels [B, T]: one a clip (logit-normal, shifted), 0 for frames that are given.
+def train_denoiser(
+    config: Config,
+    phase: Phase,
+    batches: Batches,
+    run: Path,
+    device: torch.device,
+    beginning: Mapping[str, Tensor],
+) -> WindowDenoiser:
+    """Train for the phase's minutes, resuming from its file; return the average.
 
-    In `keyframe_share` of the clips some frames, never all, are given clean.
+    `beginning`: weights to begin with, as many as there are of the right name and shape.
     """
-    # Plain arithmetic: tensors pass through the runtime's formula as numbers do.
-    formula: Callable[[Tensor, float], Tensor] = cast("Any", schedules.shift)
-    sigma = formula(torch.randn(batch, 1, device=device).sigmoid(), shift).expand(-1, frames)
-    keyed = torch.rand(batch, 1, device=device) < keyframe_share
-    given = torch.rand(batch, frames, device=device) < 0.5
-    given = given & ~given.all(dim=1, keepdim=True)
-    return torch.where(keyed & given, 0.0, sigma)
-
-
-def block_matrices(denoiser: Denoiser) -> list[nn.Parameter]:
-    """Return the weight matrices inside the blocks: Muon's share."""
-    return [
-        p for n, p in denoiser.blocks.named_parameters() if n.endswith("weight") and p.dim() == 2
-    ]
-
-
-class Ema:
-    """An exponential moving average of a denoiser's parameters."""
-
-    def __init__(self, module: Denoiser, decay: float) -> None:
-        self.module = copy.deepcopy(module).requires_grad_(requires_grad=False).eval()
-        self.decay = decay
-
-    @torch.no_grad()
-    def update(self, module: Denoiser, step: int) -> None:
-        """Move towards the module; early on the average is short."""
-        decay = min(self.decay, (1 + step) / (10 + step))
-        for ours, theirs in zip(self.module.parameters(), module.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - decay)
-
-
-def train_denoiser(config: Config, clips: LatentSet, run: Path, device: torch.device) -> Denoiser:
-    """Train for the configured minutes, resuming from `run/denoiser.pt`; return the average."""
-    torch.manual_seed(config.data.seed + 2)
+    torch.manual_seed(config.data.seed + phase.number)
     settings = config.train
-    objective = FlowObjective(Denoiser(config.denoiser_config)).to(device)
-    ema = Ema(objective.denoiser, settings.ema)
-    optimiser_list = optimisers(
+    denoiser = WindowDenoiser(config.window)
+    taken = begin_with(denoiser, beginning)
+    objective = FlowObjective(denoiser, settings.subject_weight).to(device)
+    ema = Ema(denoiser, settings.ema)
+    learner = Learner(
         objective,
+        block_matrices(denoiser),
         muon_rate=settings.learning_rate,
         adam_rate=settings.adam_learning_rate,
-        matrices=block_matrices(objective.denoiser),
     )
-    budget = Budget(settings.minutes)
-    path = run / "denoiser.pt"
-    budget.keep(path, {"objective": objective, "ema": ema.module}, optimiser_list)
+    budget = Budget(phase.minutes)
+    budget.keep(run / phase.file, {"objective": objective, "ema": ema.module}, learner.optimisers)
     if budget.done:
         return ema.module
-    seed_noise(config.data.seed, 2, budget.step)
-    rng = np.random.default_rng((config.data.seed, 2, budget.step))
-    encoder = CaptionEncoder(settings.max_tokens, device)
-    batches = Batches(
-        clips, encoder, batch=settings.batch, text_dropout=settings.text_dropout, rng=rng
-    )
-    log.info("%d clips; %d parameters", len(batches.rows), _count(objective.denoiser))
-    step_loss = torch.compile(objective, disable=not config.compile)
-    frames = config.latent_shape[1]
-    for step, batch in zip(budget, batches, strict=False):
-        sigma = sample_sigma(
-            settings.batch, frames, settings.timestep_shift, settings.keyframe_share, device
-        )
-        noise = torch.randn_like(batch.latents)
-        tensors = (batch.latents, batch.labels, batch.states, batch.mask)
-        flow, reading = step_loss(tensors, noise, sigma)
-        set_rates(optimiser_list, budget.rate())
-        objective.zero_grad(set_to_none=True)
-        (flow + READER_WEIGHT * reading).backward()
-        torch.nn.utils.clip_grad_norm_(objective.parameters(), 1.0)
-        for optimiser in optimiser_list:
-            optimiser.step()
-        ema.update(objective.denoiser, step)
-        budget.note(flow=flow.item(), reading=reading.item())
+    if config.compile:
+        compile_blocks(denoiser)
+    count = sum(parameter.numel() for parameter in denoiser.parameters())
+    log.info("%d pictures; %d parameters, begun with %d", len(batches), count, taken)
+    for step in budget:
+        batch = draw_batch(config, phase, batches, step)
+        seed_noise(config.data.seed, phase.number, step)
+        noise = torch.randn_like(batch.window.latents)
+        level = draw_level(len(noise), settings.timestep_shift, noise.device)
+        flow, reading = objective(batch, noise, level)
+        learner.step(flow + READER_WEIGHT * reading, budget.rate())
+        ema.update(denoiser, step)
+        budget.note(flow=flow, reading=reading)
     return ema.module
 
 
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+def draw_batch(config: Config, phase: Phase, batches: Batches, step: int) -> Batch:
+    """Draw the batch of a step: the same whether or not the training was stopped before it."""
+    settings = config.train
+    rng = np.random.default_rng((config.data.seed, phase.number, step))
+    if phase.stills:
+        return batches.draw(rng, settings.still_batch, STILL)
+    pattern, stills = draw_pattern_of(config, rng)
+    return batches.draw(rng, settings.batch, pattern, stills, views=settings.views)
+
+
+def draw_pattern_of(config: Config, rng: np.random.Generator) -> tuple[Pattern, tuple[int, ...]]:
+    """Draw a batch's pattern, and which of each piece's stills it also holds."""
+    shares = msgspec.structs.asdict(config.train.patterns)
+    return draw_pattern(rng, shares, config.train.still_share)
+
+
+def begin_with(denoiser: WindowDenoiser, weights: Mapping[str, Tensor]) -> int:
+    """Take over weights whose names and shapes agree; return how many parameters they are."""
+    own = denoiser.state_dict()
+    fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
+    denoiser.load_state_dict({**own, **fitting})
+    return sum(weight.numel() for weight in fitting.values())

@@ -1,0 +1,128 @@
+"""A stage that is stopped and goes on ends with the very weights of one that was not."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+import torch
+
+from animatic_export.blockout.window import WindowDenoiser
+from animatic_training import budget
+from animatic_training.batches import Batches
+from animatic_training.budget import Budget, read_checkpoint
+from animatic_training.distill import distil, student_file
+from animatic_training.pixels import PixelShard
+from animatic_training.train_denoiser import still_phase, train_denoiser, window_phase
+from animatic_training.train_vae import train_vae
+from tests.training.toy import Clock, WordEncoder, latent_set, read_toml, shake
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from animatic_training.config import Config
+
+CPU = torch.device("cpu")
+CHECKPOINT_STEPS = 2
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    return read_toml(tmp_path)
+
+
+def tick(patch: pytest.MonkeyPatch, steps: int, minutes: float) -> None:
+    """Let a stage take so many steps, and a checkpoint every other."""
+    seconds = 60 * minutes / (steps - 0.5)
+    patch.setattr(budget, "time", Clock(seconds))
+    patch.setattr(budget, "CHECKPOINT_SECONDS", (CHECKPOINT_STEPS - 0.5) * seconds)
+
+
+def weights_of(
+    train: Callable[[Path], object], path: Path, key: str, minutes: float, stop: int | None
+) -> dict[str, torch.Tensor]:
+    path.parent.mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        tick(patch, 5, minutes)
+        if stop is not None:
+            left = iter(range(stop))
+
+            def note(_: Budget, **figures: object) -> None:
+                del figures
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+
+            with pytest.MonkeyPatch.context() as inner:
+                inner.setattr(Budget, "note", note)
+                with pytest.raises(KeyboardInterrupt):
+                    train(path.parent)
+            early = read_checkpoint(path)
+            assert early is not None
+            assert not early["done"]
+            assert 0 < early["step"] <= stop
+        train(path.parent)
+    state = read_checkpoint(path)
+    assert state is not None
+    assert state["done"]
+    assert state["step"] == 5
+    weights: dict[str, torch.Tensor] = state[key]
+    return weights
+
+
+def assert_resumes(
+    train: Callable[[Path], object], folder: Path, file: str, key: str, minutes: float
+) -> None:
+    whole = weights_of(train, folder / "whole" / file, key, minutes, None)
+    halted = weights_of(train, folder / "halted" / file, key, minutes, 3)
+    assert all(torch.equal(whole[name], halted[name]) for name in whole)
+    before = (folder / "halted" / file).stat().st_mtime_ns
+    train(folder / "halted")  # nothing is left to do
+    assert (folder / "halted" / file).stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", ["still", "piece"])
+def test_the_denoiser(config: Config, tmp_path: Path, kind: str) -> None:
+    batches = Batches([latent_set(config, kind=kind)], WordEncoder(12, CPU), text_dropout=0.1)
+    phase = still_phase(config) if kind == "still" else window_phase(config)
+
+    def train(run: Path) -> None:
+        train_denoiser(config, phase, batches, run, CPU, {})
+
+    assert_resumes(train, tmp_path, phase.file, "ema", phase.minutes)
+
+
+@pytest.mark.parametrize("method", ["dmd", "perflow"])
+def test_distillation(config: Config, tmp_path: Path, method: str) -> None:
+    batches = Batches([latent_set(config)], WordEncoder(12, CPU))
+    teacher = WindowDenoiser(config.window)
+    shake(teacher)
+
+    def train(run: Path) -> None:
+        distil(config, method, teacher, batches, run)
+
+    assert_resumes(train, tmp_path, student_file(method), "ema", config.distill.minutes)
+
+
+def test_the_vae(config: Config, tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randint(256, (4, 25, 32, 64, 3), dtype=torch.uint8, generator=generator)
+    shard = PixelShard(pixels, torch.zeros(4, 13), torch.zeros(4), torch.zeros(4, 7, 2, 4))
+
+    def train(run: Path) -> None:
+        train_vae(config, [shard], run, CPU, {})
+
+    assert_resumes(train, tmp_path, "vae.pt", "model", config.vae_training.minutes)
+
+
+def test_training_begins_with_what_fits(config: Config, tmp_path: Path) -> None:
+    batches = Batches([latent_set(config, kind="still")], WordEncoder(12, CPU))
+    beginning = WindowDenoiser(config.window)
+    shake(beginning)
+    weights = beginning.state_dict() | {"embed.weight": torch.zeros(3, 3), "another": torch.ones(1)}
+    with pytest.MonkeyPatch.context() as patch:
+        tick(patch, 1, config.train.still_minutes)
+        made = train_denoiser(config, still_phase(config), batches, tmp_path, CPU, weights)
+    key = "blocks.1.up.weight"
+    own, theirs = made.state_dict()[key], weights[key]
+    assert torch.nn.functional.cosine_similarity(own.flatten(), theirs.flatten(), dim=0) > 0.99

@@ -1,0 +1,77 @@
+"""Rectified flow: x_t = (1 - sigma) x0 + sigma noise; the denoiser predicts noise - x0.
+
+Beside the flow loss stands a small one that reads the shot's attributes off the pooled prompt:
+without it the pool finds place and time of day at once and subject and colour much later.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from animatic_training.arithmetic import autocast
+from animatic_training.subject_mask import cell_weights
+from animatic_training.world.attributes import CLASSES
+
+if TYPE_CHECKING:
+    from animatic_export.blockout.window import WindowDenoiser
+    from animatic_training.batches import Batch
+    from animatic_training.windows import Window
+
+
+class AttributeReader(nn.Module):
+    """Reads every attribute off the pooled prompt [B, D]; used only in training."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(nn.Linear(width, len(c)) for c in CLASSES.values())
+
+    def forward(self, prompt: Tensor, labels: Tensor) -> Tensor:
+        """Return the mean cross-entropy against labels int64 [B, 13]."""
+        losses = [F.cross_entropy(head(prompt), labels[:, n]) for n, head in enumerate(self.heads)]
+        return torch.stack(losses).mean()
+
+
+class FlowObjective(nn.Module):
+    """A denoiser and the reader that is trained beside it."""
+
+    def __init__(self, denoiser: WindowDenoiser, subject_weight: float) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.reader = AttributeReader(denoiser.config.width)
+        self.subject_weight = subject_weight
+
+    def forward(self, batch: Batch, noise: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
+        """Return flow loss and reader loss at noise levels [B, 1], for noise like the latents."""
+        window = batch.window
+        sigma = window.sigma(level)
+        noisy = window.noised(noise, sigma)
+        with autocast(noise.device):
+            text, prompt = self.denoiser.read(batch.states, batch.mask)
+            velocity = self.denoiser.velocity(
+                noisy, 1000 * sigma, window.positions, text, prompt, batch.mask
+            )
+            reading = self.reader(prompt, batch.labels)
+        weights = cell_weights(window.shares, window.made, self.subject_weight)
+        return flow_error(velocity.float(), noise, window, weights), reading.float()
+
+
+def flow_error(velocity: Tensor, noise: Tensor, window: Window, weights: Tensor) -> Tensor:
+    """Return the mean squared error over the cells that are made, weighted by [B, T, h, w]."""
+    square = (velocity - (noise - window.latents)).square().mean(1)
+    cells = window.made.sum() * square.shape[2] * square.shape[3]
+    return (square * weights).sum() / cells
+
+
+def made_weights(window: Window) -> Tensor:
+    """Return weights [B, T, h, w] that count every made cell alike."""
+    return cell_weights(window.shares, window.made, 0.0)
+
+
+def draw_level(batch: int, shift: float, device: torch.device) -> Tensor:
+    """Draw noise levels [B, 1], logit-normal and shifted towards 1."""
+    level = torch.randn(batch, 1, device=device).sigmoid()
+    return shift * level / (1 + (shift - 1) * level)
