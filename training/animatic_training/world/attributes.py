@@ -150,9 +150,6 @@ def sample_attributes(rng: np.random.Generator, *, held_out: bool = False) -> Sh
     while True:
         drawn = {name: _class(name, rng) for name in CLASSES}
         _reconcile(drawn, rng)
-        if drawn["relation"] == 0:
-            drawn["second"] = CLASSES["second"].index(NONE)
-            drawn["second_colour"] = CLASSES["second_colour"].index(NONE)
         shot = ShotAttributes(**drawn)
         if shot.held_out == held_out and shot.possible:
             return shot
@@ -164,6 +161,12 @@ def _reconcile(drawn: dict[str, int], rng: np.random.Generator) -> None:
         drawn["weather"] = WEATHERS.index("clear")
     if ANGLES[drawn["angle"]] == "overhead" and CAMERAS[drawn["camera"]] in _NOT_FROM_ABOVE:
         drawn["camera"] = CAMERAS.index(str(rng.choice(sorted({*CAMERAS} - _NOT_FROM_ABOVE))))
+    if SIZES[drawn["size"]] == "extreme_close":
+        drawn["relation"] = 0
+    for second, first in (("second", "subject"), ("second_colour", "colour")):
+        count = len(CLASSES[first])
+        other = (drawn[first] + int(rng.integers(1, count))) % count
+        drawn[second] = other if drawn["relation"] else CLASSES[second].index(NONE)
     if CAMERAS[drawn["camera"]] == "tracking" or RELATIONS[drawn["relation"]] == "chasing":
         drawn["action"] = ACTIONS.index(str(rng.choice(sorted(ACROSS))))
 
