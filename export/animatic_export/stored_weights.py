@@ -56,9 +56,10 @@ class StoredWeights(Mapping[str, "Array"]):
         if array.dtype == np.int8:
             stem = place.removesuffix(".int8")
             scale = self._array(f"{stem}.scale").astype(np.float32)
-            # The shape is (rows, columns), or (0, 0, columns) of gathered rows.
-            columns = int(self._array(f"{stem}.shape")[-1])
-            array = (array.astype(np.float32) * scale).reshape(-1, columns)
+            # The weight's own, or (0, 0, columns) of rows that are gathered.
+            shape = [int(size) for size in self._array(f"{stem}.shape")]
+            wide = array.astype(np.float32) * scale
+            array = wide.reshape(shape if shape[0] else (-1, shape[-1]))
         turned = array.T if _stem(place).endswith(".T") else array
         # Rows in torch's order: turned, a linear layer in half takes a processor 8 times as long.
         return turned.astype(np.float32, order="C")

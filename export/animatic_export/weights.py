@@ -116,27 +116,30 @@ def _narrowed(tensor: ir.TensorProtocol, dtype: ir.DataType) -> ir.TensorProtoco
 
 
 def store_int8(model: ir.Model) -> ir.Model:
-    """Store every large float32 matrix as symmetric int8 with a scale for every `GROUP` weights.
+    """Store every large float32 weight as symmetric int8 with a scale for every `GROUP` of it.
 
-    Groups run along the summed axis of a matrix product. A matrix that is only gathered from (an
-    embedding) has its groups along its rows and is gathered in int8, so that it stays narrow in
-    memory too.
+    Groups run along the summed axis of a matrix product, and of a convolution along all that is
+    summed for one channel. A matrix that is only gathered from (an embedding) has its groups along
+    its rows and is gathered in int8, so that it stays narrow in memory too.
     """
     stored: list[ir.Value] = []
     added: list[ir.Value] = []
     widen: list[ir.Node] = []
     for value, tensor in _taken_out(model):
-        if not _is_large(tensor) or len(tensor.shape) != 2:
+        users = [(use.node, use.idx) for use in value.uses()]
+        gathered = all(node.op_type == "Gather" and index == 0 for node, index in users)
+        convolved = bool(users) and all(n.op_type == "Conv" and i == 1 for n, i in users)
+        if not _is_large(tensor) or not (convolved or len(tensor.shape) == 2):
             stored.append(value)
             continue
         array = np.ascontiguousarray(tensor.numpy())
-        name, (rows, columns) = value.name, array.shape
-        users = [(use.node, use.idx) for use in value.uses()]
-        gathered = all(node.op_type == "Gather" and index == 0 for node, index in users)
-        if gathered:
+        name, kernel = value.name, array.shape
+        array = array.reshape(len(array), -1)
+        rows, columns = array.shape
+        if gathered or convolved:
             grouped = array.reshape(rows, -1, _group(columns))
             scale = _scale(grouped, axis=2)
-            shape = [0, 0, columns]
+            shape = [0, 0, columns] if gathered else list(kernel)
         else:
             grouped = array.reshape(-1, _group(rows), columns)
             scale = _scale(grouped, axis=1)

@@ -132,6 +132,30 @@ def test_int8_is_symmetric_and_uses_nearly_the_whole_range() -> None:
     assert largest.max() <= 127
 
 
+def test_int8_convolves_nearly_the_same_and_reads_back_as_a_kernel() -> None:
+    kernel = RNG.standard_normal((24, 16, 3, 3)).astype(np.float32)
+    value, out = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["b", channels, 9, 7])
+        for name, channels in (("x", 16), ("out", 24))
+    )
+    node = helper.make_node("Conv", ["x", "kernel"], ["out"], pads=[1, 1, 1, 1])
+    weights = [numpy_helper.from_array(kernel, "kernel")]
+    graph = helper.make_graph([node], "g", [value], [out], weights)
+    wide = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    packed = ir.to_proto(store_int8(ir.from_proto(wide)))
+    assert stored(packed)["kernel.int8"] == TensorProto.INT8
+    x = RNG.standard_normal((2, 16, 9, 7)).astype(np.float32)
+    wanted, made = (
+        np.asarray(onnxruntime.InferenceSession(m.SerializeToString()).run(None, {"x": x})[0])
+        for m in (wide, packed)
+    )
+    # As of matrices: half a step of 127 for the largest of a group.
+    assert 0 < np.linalg.norm(made - wanted) / np.linalg.norm(wanted) < 1.5e-2
+    read = read_weights(packed)["kernel"]
+    assert read.shape == kernel.shape
+    assert np.linalg.norm(read - kernel) / np.linalg.norm(kernel) < 1e-2
+
+
 def test_a_narrow_weight_is_not_kept() -> None:
     model = store_bfloat16(ir.from_proto(embedding_then_matrix(EXACT_TABLE, EXACT_MATRIX)))
     kept = model.graph.initializers["table.bfloat16"].const_value

@@ -128,8 +128,9 @@ def _wide(name: str, tensors: dict[str, np.ndarray]) -> np.ndarray:
     stem = name.removesuffix(".int8").removesuffix(".half")
     if array.dtype == np.int8:
         scale = tensors[f"{stem}.scale"].astype(np.float32)
-        # The shape is (rows, columns), or (0, 0, columns) of rows that are gathered.
-        columns = int(tensors[f"{stem}.shape"][-1])
-        array = (array.astype(np.float32) * scale).reshape(-1, columns)
+        # The weight's own, or (0, 0, columns) of rows that are gathered.
+        shape = [int(size) for size in tensors[f"{stem}.shape"]]
+        wide = array.astype(np.float32) * scale
+        array = wide.reshape(shape if shape[0] else (-1, shape[-1]))
     turned = array.T if stem.endswith(".T") else array
     return np.array(turned, np.float32, order="C")
