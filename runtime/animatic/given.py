@@ -17,6 +17,7 @@ from animatic.window import MAX_STILLS, Layout, place_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from fractions import Fraction
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -65,6 +66,11 @@ class Given:
         """Every picture and clip, the one that says most of the shot's shape first."""
         yield from (clip for clip in (self.continue_from, self.before) if clip is not None)
         yield from (source for _, source in self.images)
+
+    def files(self) -> Iterator[Path]:
+        """Every file that is read for them."""
+        for source in self.sources():
+            yield from source.files
 
     def layout(self, geometry: Geometry, latent_frames: int) -> Layout:
         """The windows of a clip of so many latent frames that is given this."""

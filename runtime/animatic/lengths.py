@@ -41,6 +41,7 @@ class Lengths:
     named: those that the bundle lists, the default first.
     block: frames of the shortest clip of whole blocks. further: frames that each further block
         adds; 0 where blocks cannot be joined. whole_blocks: whether there are no other lengths.
+    refusal: the words in front of "that many frames" when a count is none of them.
     """
 
     named: tuple[int, ...]
@@ -49,6 +50,7 @@ class Lengths:
     temporal_factor: int
     fps: Fraction
     whole_blocks: bool = False
+    refusal: str = "This model does not make"
 
     @classmethod
     def of(cls, bundle: Bundle, fps: Fraction) -> Lengths:
@@ -59,17 +61,17 @@ class Lengths:
 
     def going_on(self) -> Lengths:
         """The lengths of a clip that goes on from another; only where blocks can be joined."""
-        return self._from(self.further)
+        return self._from(self.further, "A shot that goes on from a clip does not have")
 
     def looping(self) -> Lengths:
         """The lengths of a clip that loops; only where blocks can be joined."""
-        return self._from(self.block + self.further)
+        return self._from(self.block + self.further, "A loop does not have")
 
-    def _from(self, least: int) -> Lengths:
+    def _from(self, least: int, refusal: str) -> Lengths:
         """Whole blocks beyond a first length; by default that which is nearest to the usual."""
         more = _rounded(Fraction(self.named[0] - least, self.further))
         usual = least + more * self.further
-        return replace(self, named=(usual,), block=least, whole_blocks=True)
+        return replace(self, named=(usual,), block=least, whole_blocks=True, refusal=refusal)
 
     def settle(self, seconds: object, frames: object) -> int:
         """Settle on a frame count; None leaves the choice to the model, ShotError says what it is.
@@ -92,7 +94,7 @@ class Lengths:
                 blocks_more, rest = divmod(count - self.block, self.further)
                 if blocks_more >= 0 and not rest and count <= self._most():
                     return count
-        raise ShotError(f"This model does not make that many frames; choose {self._choices()}.")
+        raise ShotError(f"{self.refusal} that many frames; choose {self._choices()}.")
 
     def _choices(self) -> str:
         ways = [] if self.whole_blocks else [listed([str(count) for count in self.named])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -181,8 +182,7 @@ def _portable(file: str) -> str:
     """A name without the folders of this machine; "" for what has none."""
     if not file:
         return ""
-    path = Path(file)
-    if path.is_absolute():
-        inside = path.is_relative_to(Path.cwd())
-        path = path.relative_to(Path.cwd()) if inside else Path(path.name)
-    return path.as_posix()
+    # Of the words alone: a link is not followed, and what climbs out of this folder is outside.
+    path, here = Path(os.path.abspath(file)), Path.cwd()  # noqa: PTH100, resolve follows links
+    inside = path.is_relative_to(here)
+    return (path.relative_to(here) if inside else Path(path.name)).as_posix()

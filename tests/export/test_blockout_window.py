@@ -49,6 +49,17 @@ def test_every_window_gives_a_velocity_of_its_own_shape(
     assert velocity.std() > 0.1
 
 
+def test_the_network_is_the_one_that_was_trained(denoiser: WindowDenoiser) -> None:
+    """Golden values, of a still in a window of an odd number of columns.
+
+    Weights are for one way to tell a token its place and to turn its query and key; another one
+    fits them as well and draws nonsense, and nothing else here would know.
+    """
+    velocity = denoiser(*window_inputs(WINDOW, 7, 2, 5))
+    wanted = [3.77845, -2.86891, -0.89017, -1.13801, -1.60096, -2.77283, -0.22840, 3.65701]
+    assert off(velocity[0, :, 6, 1, 4], torch.tensor(wanted)) < NEAR
+
+
 @pytest.mark.parametrize("columns", [6, 7])
 def test_a_token_is_two_cells_of_a_row_in_their_order(columns: int) -> None:
     """Without blocks a token knows itself alone, so a cell moves its own pair and no other."""

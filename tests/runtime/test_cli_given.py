@@ -106,6 +106,48 @@ def test_reproduce(run: Run, generate: Run, windowed: Path, arguments: list[str]
     assert read_record(Path("again.mp4")) == read_record(Path("clip.mp4"))
 
 
+@pytest.mark.parametrize(
+    ("name", "output"),
+    [
+        ("a.mp4", "a.mp4"),
+        ("a.mp4", "link.mp4"),
+        ("link.mp4", "a.mp4"),
+        ("takes", "takes"),
+        ("takes/takes.####.png", "takes"),
+        ("takes/takes.1002.png", "takes"),
+        ("takes", "takes/takes.%04d.png"),
+        ("x_v2.webp", "x.webp"),
+    ],
+)
+def test_what_a_clip_is_made_from_is_never_written_over(
+    generate: Run, tmp_path: Path, name: str, output: str
+) -> None:
+    write(tmp_path / "takes", count=3)
+    write(tmp_path / "x_v2.webp", count=3)
+    Path("link.mp4").symlink_to("a.mp4")
+    before = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+    variants = ["--variants", "2"] if output.startswith("x") else []
+    for arguments in (["--continue", name], ["--image", f"0={name}"]):
+        result = generate(*arguments, "-o", output, "--force", *variants)
+        assert (result.code, result.out) == (1, "")
+        assert "is read for this clip, and " in result.err
+        assert result.err.endswith(" would replace it; choose another name.\n")
+        after = {file: file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()}
+        assert after == before
+
+
+def test_a_clip_is_not_held_against_itself(run: Run, generate: Run, windowed: Path) -> None:
+    """Written over first, it would always be found identical."""
+    generate("--continue", "a.mp4", "-o", "clip.mp4")
+    whole = Path("a.mp4").read_bytes()
+    for output in ("clip.mp4", "a.mp4"):
+        result = run("reproduce", "clip.mp4", "--bundle", str(windowed), "-o", output, "--force")
+        assert (result.code, result.out) == (1, "")
+        assert f"{output} is read for this clip, and {output} would replace it" in result.err
+    assert Path("a.mp4").read_bytes() == whole
+    assert run("reproduce", "clip.mp4", "--bundle", str(windowed)).code == 0
+
+
 def test_reproduce_looks_for_what_was_given(run: Run, generate: Run, windowed: Path) -> None:
     generate(*ALL, "-o", "clip.mp4")
     again = ("reproduce", "clip.mp4", "--bundle", str(windowed))

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from animatic.bundle import Bundle, Conditioning, Tier
 from animatic.errors import InputError, OutputError, ShotError
@@ -85,13 +86,21 @@ def test_seconds_are_the_nearest_length_of_their_kind(eighths: int, kind: str) -
     ],
 )
 def test_other_lengths(bundle: Bundle, changes: dict[str, Any], sentence: str) -> None:
-    with pytest.raises(ShotError, match=f"does not make that many frames; {sentence}"):
+    with pytest.raises(ShotError, match=f"that many frames; {sentence}"):
         Shot(**{"prompt": "x", **changes}).plan(bundle)
+
+
+def test_a_refusal_says_whose_lengths_are_meant(bundle: Bundle) -> None:
+    """The model does make 13 frames, but no loop of them."""
+    with pytest.raises(ShotError, match=r"^A loop does not have that many frames; choose 29"):
+        Shot("x", frames=13, loop=True).plan(bundle)
+    with pytest.raises(ShotError, match=r"^A shot that goes on from a clip does not have"):
+        Shot("x", frames=13, continue_from=CLIP).plan(bundle)
 
 
 def test_a_day_is_the_longest(bundle: Bundle) -> None:
     assert frames_of(bundle, seconds=86_400, continue_from=CLIP) == 691_200
-    with pytest.raises(ShotError, match="does not make that many frames"):
+    with pytest.raises(ShotError, match="does not have that many frames"):
         frames_of(bundle, frames=691_216, continue_from=CLIP)
 
 
@@ -258,6 +267,32 @@ def test_a_record_holds_names_and_hashes(
     assert replanned.frames == plan.frames
     assert [frame for frame, _ in replanned.given.images] == [0, 31]
     assert again.shot().before == Path("takes")
+
+
+@pytest.mark.parametrize(
+    ("asked", "noted"),
+    [
+        ("../secret/a.png", "a.png"),
+        ("sub/../a.png", "a.png"),
+        ("../work/a.png", "a.png"),
+        ("./sub/a.png", "sub/a.png"),
+        ("../sub/../../none/a.png", None),
+    ],
+)
+def test_no_folder_outside_goes_into_a_record(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, noted: str | None
+) -> None:
+    (work := tmp_path / "work").mkdir()
+    for folder in (work, work / "sub", tmp_path / "secret", tmp_path / "sub"):
+        folder.mkdir(exist_ok=True)
+        Image.fromarray(STILL).save(folder / "a.png")
+    monkeypatch.chdir(work)
+    if noted is None:
+        with pytest.raises(InputError):
+            Shot("x", images={0: asked}).plan(bundle)
+        return
+    made = record(Shot("x", images={0: asked}).plan(bundle), bundle)
+    assert made.images[0].file == noted
 
 
 def test_a_record_of_words_is_as_it_was(bundle: Bundle) -> None:

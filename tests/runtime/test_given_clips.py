@@ -101,6 +101,36 @@ def test_noise_is_keyed_by_block(model: WindowedModel, image: dict[int, Pixels])
     np.testing.assert_array_equal(second_block[:, :, 2:], noise.initial(1, shape))
 
 
+def test_fresh_noise_belongs_to_its_latents(model: WindowedModel) -> None:
+    """With the first latent given, the others get the noise that they would have got anyway.
+
+    Here a step's clean latents are a tenth of tanh(x), and a number that the words give; what is
+    left without these and the noise is that number, to the rounding of float32.
+    """
+    sampler = SamplerSpec(kind="renoise", sigmas=(1.0, 0.5))
+    shot = Shot("x", seed=5, frames=13, images={0: STILL})
+    model.pipeline(windowed_bundle(sampler)).clip(shot)
+    before, after = (window.latents[:, :, 1:] for window in model.windows)
+    fresh = NoiseStream(5).fresh(0, 0, (1, 2, 4, 2, 4))[:, :, 1:]
+    left = after - 0.5 * fresh - 0.5 * 0.1 * np.tanh(before)
+    np.testing.assert_allclose(left, left.mean(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("given", [{}, {"before": CLIP}, {"loop": True}, {"images": {0: STILL}}])
+def test_the_noise_for_the_decoder_is_keyed_by_block(
+    model: WindowedModel, given: dict[str, Any]
+) -> None:
+    """A share of 1 leaves nothing but the noise, in the order in which blocks are shown."""
+    bundle = windowed_bundle(ONE_STEP)
+    noisy = replace(bundle, latents=replace(bundle.latents, decode_noise=1.0))
+    model.pipeline(noisy).clip(Shot("x", seed=5, frames=45, **given))
+    noise = NoiseStream(5)
+    close(
+        made_raw(model),
+        np.concatenate([noise.decode(block, (1, 2, 4, 2, 4)) for block in range(3)], axis=2),
+    )
+
+
 def test_a_picture_for_the_first_frame(model: WindowedModel) -> None:
     shot = Shot("x", frames=13, images={0: STILL})
     model.pipeline(windowed_bundle()).clip(shot)

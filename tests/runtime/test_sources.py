@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from animatic.errors import InputError
 from animatic.sources import crops, open_source
@@ -149,6 +149,13 @@ def test_a_long_animation_takes_the_memory_of_a_few_frames(tmp_path: Path) -> No
     assert most < 60 * WIDTH * HEIGHT * 3
 
 
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_an_animated_avif_is_no_picture(tmp_path: Path) -> None:
+    first, *others = (Image.fromarray(picture(index)) for index in range(6))
+    first.save(tmp_path / "clip.avif", save_all=True, append_images=others, duration=125)
+    assert numbers(open_source(tmp_path / "clip.avif").last(3, EIGHT, SIZE)) == [3, 4, 5]
+
+
 def test_a_picture_is_a_clip_that_stands_still(tmp_path: Path) -> None:
     for name in ("still.png", "still.jpg", "still.webp", "still.bmp"):
         Image.fromarray(np.full((6, 8, 3), 90, np.uint8)).save(tmp_path / name, quality=100)
@@ -178,6 +185,13 @@ def test_a_folder_of_pictures_with_other_names(tmp_path: Path) -> None:
         Image.fromarray(picture(number)).save(tmp_path / name)
     (tmp_path / ".hidden.png").write_bytes(b"")
     assert numbers(open_source(tmp_path).first(3, EIGHT, SIZE)) == [0, 1, 2]
+
+
+def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
+    for index in range(12):
+        Image.fromarray(picture(index)).save(tmp_path / f"frame{index + 1}.png")
+    shown = numbers(open_source(tmp_path).first(12, EIGHT, SIZE))
+    assert shown == list(range(12))
 
 
 def test_arrays(tmp_path: Path) -> None:
@@ -234,6 +248,49 @@ def test_a_film_is_turned_as_its_camera_was(tmp_path: Path) -> None:
     assert numbers(np.rot90(shown, 1, axes=(1, 2))) == [0, 1, 2]
 
 
+def test_an_anamorphic_film_is_stretched_as_its_player_would(tmp_path: Path) -> None:
+    """Pixels a third wider than high (DVCPRO HD's 4:3): a square is as wide as high again."""
+    path = tmp_path / "squeezed.mp4"
+    squeezed = np.zeros((48, 48, 3), np.uint8)
+    squeezed[16:32, 18:30] = 255  # 16 lines of 12 pixels, each 4/3 wide
+    write_film(path, [squeezed] * 2, shape=Fraction(4, 3))
+    source = open_source(path)
+    assert source.size == SIZE
+    shown = source.first(1, EIGHT, SIZE)[0].mean(axis=2) > 128
+    assert abs(shown.any(axis=0).sum() - 16) <= 1  # half a pixel of blur on either side
+    assert shown.any(axis=1).sum() == 16
+
+
+def test_films_that_store_no_times(tmp_path: Path) -> None:
+    """H.264 in an AVI, frames stored in another order than shown; a bare stream of MPEG-2."""
+    for name, codec in [("old.avi", "libx264"), ("bare.m2v", "mpeg2video")]:
+        write_film(tmp_path / name, [picture(index) for index in range(16)], codec=codec, rate=24)
+        source = open_source(tmp_path / name)
+        assert source.size == SIZE
+        assert numbers(source.first(12, Fraction(24), SIZE)) == list(range(12))
+        assert numbers(source.first(4, EIGHT, SIZE)) == [0, 3, 6, 9]
+
+
+def write_film(
+    path: Path,
+    pictures: list[Pixels],
+    *,
+    codec: str = "libx264",
+    rate: int = 8,
+    shape: Fraction = Fraction(1),
+) -> None:
+    """Write a film as others do; shape: how much wider than high its pixels are."""
+    with av.open(path, "w") as container:
+        stream = container.add_stream(codec, rate=rate)
+        assert isinstance(stream, av.VideoStream)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        stream.codec_context.sample_aspect_ratio = shape
+        for pixels in pictures:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")))
+        container.mux(stream.encode())
+
+
 def test_pictures_of_other_kinds(tmp_path: Path) -> None:
     grey16 = np.full((4, 4), 0x8000, np.uint16)
     Image.fromarray(grey16).save(tmp_path / "deep.png")
@@ -252,7 +309,7 @@ def test_pictures_of_a_hundred_megapixels_are_read_and_bombs_are_not(tmp_path: P
     for name, side in [("large.png", 9_600), ("bomb.png", 14_000)]:
         Image.new("1", (side, side)).save(tmp_path / name)
     assert open_source(tmp_path / "large.png").size == (9_600, 9_600)
-    with pytest.raises(InputError, match="bomb"):
+    with pytest.raises(InputError, match=r"is too large to be read .*; make it smaller\.$"):
         open_source(tmp_path / "bomb.png")
 
 
@@ -309,7 +366,8 @@ def test_the_nearest_shape() -> None:
         (4096, 1716): (304, 128),
         (1080, 1350): (192, 192),
         (1080, 1920): (144, 256),
-        (640, 480): (192, 192),
+        (640, 480): (256, 144),  # as far from the one as from the other: the first
+        (480, 640): (192, 192),
         (128, 72): (128, 72),
         (100, 100): (192, 192),
     }
@@ -323,6 +381,12 @@ def broken(folder: Path, name: str) -> Path:
     match name:
         case "cut.mp4":
             path.write_bytes((folder / "whole.mp4").read_bytes()[:700])
+        case "light.tif":
+            Image.fromarray(np.full((48, 64), 0.5, np.float32)).save(path)
+        case "unfinished.mp4":  # its table of contents comes last, and is cut off
+            write_film(path, [picture(index) for index in range(16)])
+            whole = path.read_bytes()
+            path.write_bytes(whole[: whole.index(b"moov") + 9])
         case "sound.wav":
             with av.open(path, "w") as container:
                 stream = container.add_stream("pcm_s16le", rate=8000)
@@ -355,7 +419,9 @@ def broken(folder: Path, name: str) -> Path:
         ("nothing.####.png", "There is no file .*; check its name"),
         ("a.##.##.png", "needs exactly one place"),
         ("cut.mp4", "cut.mp4 is no film or picture that can be read .*; give an MP4"),
-        ("sound.wav", "holds no picture, only sound or data; give an MP4"),
+        ("light.tif", "light.tif holds floating-point light.*; store it as a PNG of 8 or 16 bits"),
+        ("unfinished.mp4", "holds nothing that can be shown; get a whole copy"),
+        ("sound.wav", "holds no picture, only sound; give an MP4"),
         ("notes.txt", "is no film or picture that can be read"),
         ("empty.png", "is no film or picture that can be read"),
         ("cut.png", "picture .*cut.png cannot be read .*; get a whole copy"),

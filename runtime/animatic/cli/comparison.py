@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["same_bytes", "same_pixels"]
+__all__ = ["files_of", "same_bytes", "same_pixels"]
 
 
 def same_bytes(first: Path, second: Path) -> bool:
@@ -26,7 +26,7 @@ def same_bytes(first: Path, second: Path) -> bool:
         OutputError: one of them cannot be read.
     """
     with _readable(first):
-        one, other = _files(first), _files(second)
+        one, other = files_of(first), files_of(second)
         return len(one) == len(other) and all(
             filecmp.cmp(a, b, shallow=False) for a, b in zip(one, other, strict=True)
         )
@@ -46,7 +46,7 @@ def same_pixels(first: Path, second: Path) -> bool:
     )
 
 
-def _files(path: Path) -> list[Path]:
+def files_of(path: Path) -> list[Path]:
     """A file; the frames in a folder; or the numbered neighbours of a PNG or of a pattern."""
     if path.is_dir() or path.suffix.lower() == ".png":
         from animatic.sinks.numbering import sequence
@@ -63,7 +63,7 @@ def _pictures(path: Path) -> Iterator[NDArray[np.uint8]]:
         if not path.is_dir() and path.suffix.lower() in {".mp4", ".mov"}:
             yield from iio.imiter(path, plugin="pyav")
             return
-        for file in _files(path):
+        for file in files_of(path):
             yield from iio.imiter(file, plugin="pillow", mode="RGB")
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import click
 
-from animatic.cli.naming import DefaultName, default_names, named_targets
+from animatic.cli.naming import DefaultName, check_kept, default_names, named_targets
 from animatic.cli.parameters import (
     bundle_option,
     clip_name,
@@ -230,7 +230,9 @@ def command(  # noqa: PLR0913, one per option
         _check_standard_output()
         targets = ["-"]
     else:
-        targets = [*named_targets(Path(output), variants, force=force)]
+        named = named_targets(Path(output), variants, force=force)
+        check_kept(named, plan.given.files())
+        targets = [*named]
 
     if seconds is not None:
         _note_length(seconds, plan)

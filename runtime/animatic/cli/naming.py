@@ -17,9 +17,9 @@ from animatic.sinks.numbering import Numbering, as_pattern
 from animatic.sinks.pending import explained, flush_to_disk, place
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
-__all__ = ["DefaultName", "default_names", "named_targets", "slug"]
+__all__ = ["DefaultName", "check_kept", "default_names", "named_targets", "slug"]
 
 LONGEST_SLUG: Final = 48  # characters; leaves room for seed, take and variant in any file system
 
@@ -110,6 +110,39 @@ def named_targets(output: Path, variants: int, *, force: bool) -> list[Path]:
                 f"{target} already exists; choose another name, or replace it with --force."
             )
     return targets
+
+
+def check_kept(targets: Iterable[Path], files: Iterable[Path]) -> None:
+    """Refuse to write over what a clip is made from, or held against, whatever the names.
+
+    Raises:
+        OutputError: one of the targets would replace one of the files.
+    """
+    kept = {_identity(file): file for file in files if file.exists()}
+    for target in targets:
+        with explained(target):
+            replaced = {_identity(file) for file in _replaced(target) if file.exists()}
+        for identity, file in kept.items():
+            if identity in replaced:
+                raise OutputError(
+                    f"{file} is read for this clip, and {target} would replace it; choose another "
+                    "name."
+                )
+
+
+def _replaced(target: Path) -> list[Path]:
+    """The files that lie where a clip is to be written."""
+    if target.is_dir():
+        return list(target.iterdir())
+    if kind_of(target) == "pattern":
+        return [target, *Numbering.asked(target).occupied()]
+    return [target]
+
+
+def _identity(file: Path) -> tuple[int, int]:
+    """What a file has in common with its other names."""
+    status = file.stat()
+    return status.st_dev, status.st_ino
 
 
 def _taken(target: Path) -> bool:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from animatic.cli.naming import named_targets
+from animatic.cli.naming import check_kept, named_targets
 from animatic.cli.parameters import bundle_option, device_of, output_name, threads_option
 from animatic.cli.progress import progress_bar
 from animatic.cli.stopping import Stop, pass_stop
@@ -61,7 +61,7 @@ def command(  # noqa: PLR0913, one per option
     """
     import msgspec
 
-    from animatic.cli.comparison import same_bytes, same_pixels
+    from animatic.cli.comparison import files_of, same_bytes, same_pixels
     from animatic.cli.originals import find_originals
     from animatic.errors import BundleError
     from animatic.pipeline import Pipeline
@@ -83,6 +83,7 @@ def command(  # noqa: PLR0913, one per option
         check_whole(file, record.frames)
     shot = record.shot(find_originals(record.given(), file, given))
     kept = named_targets(Path(output), 1, force=force) if output is not None else []
+    check_kept(kept, [*files_of(file), *shot.plan(opened.bundle).given.files()])
     with (
         tempfile.TemporaryDirectory(prefix="animatic-") as scratch,
         Pipeline.open(

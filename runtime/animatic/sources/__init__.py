@@ -4,7 +4,7 @@
 
 ==================================  ===========================================================
 a picture (PNG, JPEG, WebP …)       through Pillow, turned upright as its EXIF says
-an animation (WebP, GIF, APNG)      through Pillow, each frame for as long as it is shown
+an animation (WebP, GIF, APNG …)    through Pillow, each frame for as long as it is shown
 a film (MP4, MOV, MKV …)            through PyAV, turned upright, with its own colour matrix
 a folder, ``name.####.png``         PNG sequence, a picture for every frame of the shot
 an array                            uint8 RGB, ``[height, width, 3]`` or ``[frames, …]``
@@ -17,6 +17,7 @@ are ever kept, so a clip of any length takes the memory of a few pictures.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -80,11 +81,18 @@ def _file(path: Path) -> Source:
 
 def _folder(path: Path) -> Source:
     files = frames_in(path) or sorted(
-        file for file in path.glob("*.[pP][nN][gG]") if not file.name.startswith(".")
+        (file for file in path.glob("*.[pP][nN][gG]") if not file.name.startswith(".")),
+        key=_counted,
     )
     if not files:
         raise InputError(f"The folder {path} holds no PNG pictures; name one that does.")
     return SequenceSource.of(path, files)
+
+
+def _counted(file: Path) -> list[str | int]:
+    """A name as people sort it: ``frame2`` goes before ``frame10``."""
+    parts = re.split(r"(\d+)", file.name, flags=re.ASCII)
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)]
 
 
 def _pattern(path: Path) -> Source:

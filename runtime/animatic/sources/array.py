@@ -14,6 +14,7 @@ from animatic.sources.timing import padded_back, padded_front
 
 if TYPE_CHECKING:
     from fractions import Fraction
+    from pathlib import Path
 
     import numpy.typing as npt
 
@@ -51,6 +52,11 @@ class ArraySource:
         pixels = np.array(clip, dtype=np.uint8, order="C")  # what is planned must not change
         shape = repr(pixels.shape).encode()
         return cls(pixels, hashlib.sha256(shape + pixels.tobytes()).hexdigest())
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """None."""
+        return ()
 
     @property
     def size(self) -> tuple[int, int]:

@@ -28,9 +28,9 @@ __all__ = ["FilmSource"]
 
 UNSPECIFIED: Final = 2  # ITU-T H.273, the code point of a matrix that nobody named
 HIGH_DEFINITION: Final = 720  # lines, from which on such a film is taken for BT.709, below for 601
-MARGIN: Final = (
-    2  # seconds before the last frames at which decoding begins, if a film can be sought
-)
+MARGIN: Final = 2  # seconds before the last frames at which decoding begins, if that goes
+UNTIMED: Final = frozenset({"avi"})  # it stores no times: those of decoding are made up
+WIDEST: Final = Fraction(4)  # of a pixel; anamorphic films squeeze pictures by 2 at most
 _OFFERED: Final = "give an MP4, MOV, WebP, GIF, PNG or JPEG, or a folder of PNGs"
 
 
@@ -49,10 +49,11 @@ class FilmSource:
             InputError: it is none, holds no picture, or cannot be read.
         """
         with _readable(path), _opened(path) as container:
+            shape = _shape_of_pixels(container)
             for frame in container.decode(video=0):
+                width, height = _square(frame, shape)
                 lying = frame.rotation % 180 != 0
-                size = (frame.height, frame.width) if lying else (frame.width, frame.height)
-                return cls(path, size)
+                return cls(path, (height, width) if lying else (width, height))
         raise _empty(path)
 
     @property
@@ -64,6 +65,11 @@ class FilmSource:
     def file(self) -> str:
         """The file's name."""
         return str(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file alone."""
+        return (self.path,)
 
     def first(self, count: int, fps: Fraction, size: tuple[int, int]) -> Pixels:
         """The first pictures; see :class:`animatic.sources.Source`."""
@@ -103,7 +109,9 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 
     with av.open(str(path)) as container:
         if not container.streams.video:
-            raise InputError(f"{path} holds no picture, only sound or data; {_OFFERED}.")
+            if container.streams.audio:
+                raise InputError(f"{path} holds no picture, only sound; {_OFFERED}.")
+            raise InputError(f"{path} holds nothing that can be shown; get a whole copy of it.")
         container.streams.video[0].thread_type = "AUTO"
         yield container
 
@@ -111,25 +119,41 @@ def _opened(path: Path) -> Iterator[InputContainer]:
 def _pictures(container: InputContainer, size: tuple[int, int]) -> Iterator[Timed]:
     """Decode the frames from where a film stands, each with the time until the next begins."""
     rate = container.streams.video[0].average_rate or Fraction(25)
+    shape, in_order = _shape_of_pixels(container), container.format.name in UNTIMED
     before: tuple[Fraction, Pixels] | None = None
     start = end = Fraction(0)
     for frame in container.decode(video=0):
         base = frame.time_base
-        start = end if frame.pts is None or base is None else frame.pts * base
+        stamp = frame.dts if in_order else frame.pts
+        start = end if stamp is None or base is None else stamp * base
         if before is not None:
             yield Timed(before[0], max(before[0], start), before[1])
         shown = frame.duration * base if frame.duration and base else 1 / rate
-        before, end = (start, fitted(_upright(frame), size)), start + shown
+        before, end = (start, fitted(_upright(frame, shape), size)), start + shown
     if before is not None:
         yield Timed(before[0], end, before[1])
 
 
-def _upright(frame: VideoFrame) -> Pixels:
-    """A frame as uint8 RGB ``[height, width, 3]``, turned as its film says."""
+def _shape_of_pixels(container: InputContainer) -> Fraction:
+    """How much wider than high a film's pixels are: 1 if it does not say, or talks nonsense."""
+    shape = container.streams.video[0].sample_aspect_ratio
+    return shape if shape and 1 / WIDEST <= shape <= WIDEST else Fraction(1)
+
+
+def _square(frame: VideoFrame, shape: Fraction) -> tuple[int, int]:
+    """Width and height of a frame as it lies, in square pixels."""
+    return max(1, round(frame.width * shape)), frame.height
+
+
+def _upright(frame: VideoFrame, shape: Fraction) -> Pixels:
+    """A frame as uint8 RGB ``[height, width, 3]``, its pixels square, turned as its film says."""
     from av.video.reformatter import Colorspace, Interpolation
 
     guess = Colorspace.ITU709 if frame.height >= HIGH_DEFINITION else Colorspace.ITU601
+    width, height = _square(frame, shape)
     pixels = frame.reformat(
+        width=width,
+        height=height,
         format="rgb24",
         src_colorspace=guess if frame.colorspace == UNSPECIFIED else None,
         interpolation=Interpolation.BICUBIC

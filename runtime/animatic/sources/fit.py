@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from fractions import Fraction
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -21,7 +21,7 @@ SAME_SHAPE: Final = 0.02  # of the ratio of width to height: so much distortion 
 
 def crops(size: tuple[int, int], target: tuple[int, int]) -> bool:
     """Whether fitting a picture to another size cuts something off; (width, height) in pixels."""
-    return _difference(size, target) > math.log1p(SAME_SHAPE)
+    return _difference(size, target) > 1 + SAME_SHAPE
 
 
 def nearest_shape(size: tuple[int, int], offered: Sequence[tuple[int, int]]) -> tuple[int, int]:
@@ -49,6 +49,10 @@ def fitted(pixels: Pixels, size: tuple[int, int]) -> Pixels:
     return np.array(image.resize(size, Image.Resampling.LANCZOS, box=box))
 
 
-def _difference(size: tuple[int, int], other: tuple[int, int]) -> float:
-    """How far two shapes are apart: the logarithm of the ratio of their ratios, 0 for the same."""
-    return abs(math.log((size[0] * other[1]) / (size[1] * other[0])))
+def _difference(size: tuple[int, int], other: tuple[int, int]) -> Fraction:
+    """How far two shapes are apart: the ratio of their ratios, 1 or more, and 1 for the same.
+
+    Exact, as 4:3 lies as far from 1:1 as from 16:9, and no rounding may choose between them.
+    """
+    ratio = Fraction(size[0] * other[1], size[1] * other[0])
+    return max(ratio, 1 / ratio)

@@ -28,7 +28,8 @@ __all__ = ["PictureSource", "picture_size", "read_picture", "readable"]
 
 ORIENTATION: Final = 0x0112  # EXIF 2.3, tag of how the camera was held
 LYING: Final = frozenset({5, 6, 7, 8})  # its values that swap width and height
-ANIMATED: Final = frozenset({"GIF", "PNG", "WEBP"})  # further frames elsewhere are other pictures
+ANIMATED: Final = frozenset({"AVIF", "GIF", "PNG", "WEBP"})  # others hold other pictures
+UNREAD: Final = "MPEG"  # a film, which Pillow knows by its first bytes and cannot read
 UNTIMED: Final = 100  # milliseconds: what browsers give a frame that says nothing, or up to 10
 
 
@@ -58,6 +59,11 @@ class PictureSource:
     def file(self) -> str:
         """The file's name."""
         return str(self.path)
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The file alone."""
+        return (self.path,)
 
     def first(self, count: int, fps: Fraction, size: tuple[int, int]) -> Pixels:
         """The first pictures; see :class:`animatic.sources.Source`."""
@@ -100,6 +106,13 @@ def picture_size(path: Path) -> tuple[int, int] | None:
     with readable(path):
         try:
             with Image.open(path) as image:
+                if image.format == UNREAD:
+                    return None
+                if image.mode == "F":
+                    raise InputError(
+                        f"{path} holds floating-point light, which names no white; store it as a "
+                        "PNG of 8 or 16 bits."
+                    )
                 width, height = image.size
                 lying = image.getexif().get(ORIENTATION) in LYING
         except UnidentifiedImageError:
@@ -147,8 +160,12 @@ def readable(path: Path) -> Iterator[None]:
         raise InputError(f"There is no file {path}; check its name.") from error
     except PermissionError as error:
         raise InputError(f"{path} may not be read; give yourself permission to it.") from error
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"The picture {path} is too large to be read ({error}); make it smaller."
+        ) from error
     # SyntaxError is Pillow's word for a broken PNG.
-    except (OSError, ValueError, EOFError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
         raise InputError(
             f"The picture {path} cannot be read ({error}); get a whole copy of it."
         ) from error

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from fractions import Fraction
+    from pathlib import Path
 
     import numpy as np
     import numpy.typing as npt
@@ -30,6 +31,11 @@ class Source(Protocol):
     @property
     def file(self) -> str:
         """The name of its file as it was asked for; "" for an array."""
+        ...
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Everything that it is read from; nothing for an array."""
         ...
 
     @property
