@@ -11,6 +11,7 @@ from animatic_training import budget as budget_module
 from animatic_training.budget import (
     Budget,
     DamagedCheckpointError,
+    Stopped,
     is_done,
     read_checkpoint,
     seed_noise,
@@ -82,8 +83,27 @@ def test_figures_are_running_means_and_are_logged(
     for _ in budget:
         budget.note(loss=2.0 if budget.step == 0 else 1.0)
         clock.now += 21
-    assert caplog.messages[0] == "step 1 35% loss=2.0000"
-    assert caplog.messages[1] == "step 2 70% loss=1.9500"
+    assert caplog.messages[0] == "step 1 35% loss=2.0000 (0.05 steps/s)"
+    assert caplog.messages[1] == "step 2 70% loss=1.9500 (0.05 steps/s)"
+
+
+def test_what_a_compiler_takes_is_not_counted(clock: Clock) -> None:
+    """Else the first step of a short stage would be its last."""
+    budget = Budget(1.0, longest=10.0)
+    for _ in budget:
+        clock.now += 300 if budget.step in {0, 3} else 5
+    assert budget.step == 10  # 2 of 10 seconds, 8 of 5
+    assert budget.pace.rate == pytest.approx(1 / 5)
+    assert budget.progress()["pace"] == budget.pace.rate
+
+
+def test_a_budget_that_is_told_to_stop_saves_first(clock: Clock) -> None:
+    saved: list[int] = []
+    budget = Budget(1.0, save=lambda: saved.append(budget.step), stop=lambda: clock.now >= 30)
+    with pytest.raises(Stopped):
+        run(budget, clock, seconds=10)
+    assert saved == [3]
+    assert not budget.done
 
 
 @given(share=st.floats(0, 2), floor=st.floats(0.001, 0.5))

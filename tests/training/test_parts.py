@@ -25,6 +25,9 @@ def test_parts_become_the_file_again(split: Path) -> None:
     assert split.with_name(f"{split.name}.00").stat().st_size == 100
     join_file(split)
     assert split.read_bytes() == bytes(range(250))
+    other = split.parent / "other"
+    join_file(split, other)
+    assert other.read_bytes() == bytes(range(250))
 
 
 def test_a_part_that_is_missing_is_named(split: Path) -> None:

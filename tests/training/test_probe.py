@@ -9,6 +9,7 @@ import torch
 
 from animatic_export.blockout.vae import VideoVae
 from animatic_training import score_vae
+from animatic_training.pixels import PixelShard
 from animatic_training.probe import (
     FIRST_SHAPE,
     SHAPE,
@@ -19,6 +20,7 @@ from animatic_training.probe import (
     save_probe,
     to_probe,
 )
+from animatic_training.train_probe import Renders, loss
 from animatic_training.world.attributes import CLASSES
 from tests.training.toy import read_toml
 
@@ -65,6 +67,27 @@ def test_what_the_second_subject_is_counts_where_there_is_one() -> None:
     assert shares["subject"] == 1
     assert shares["all"] == 0.5
     assert "second" not in accuracy(readings[2:], labels[2:])
+
+
+def test_what_passes_is_learnt_from_the_beginnings_of_shots() -> None:
+    """Later pieces tell of the subject and not of the camera; the beginnings tell of both."""
+    labels = torch.zeros(6, len(NAMES), dtype=torch.int64)
+    labels[:3, NAMES.index("colour")] = 1  # the shots that begin
+    starts = torch.tensor([0.0, 0.0, 0.0, 2.0, 4.0, 8.0])
+    pixels = torch.arange(25, dtype=torch.uint8)[None, :, None, None, None].repeat(6, 1, 4, 4, 3)
+    renders = Renders(PixelShard(pixels, labels, starts, torch.zeros(6, 7, 1, 1)))
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        frames, drawn = renders.draw(8, rng, opening=True)
+        assert (frames[:, :, 0, 0, 0] == torch.arange(13)).all()
+        assert (drawn[:, NAMES.index("colour")] == 1).all()
+    firsts = {int(renders.draw(8, rng, opening=False)[0][0, 0, 0, 0, 0]) for _ in range(20)}
+    assert len(firsts) > 5
+    logits = [torch.zeros(8, len(CLASSES[name]), requires_grad=True) for name in NAMES]
+    _, drawn = renders.draw(8, rng, opening=False)
+    loss(logits, drawn, opening=False).backward()
+    moved = {name for name, part in zip(NAMES, logits, strict=True) if part.grad is not None}
+    assert moved == set(NAMES) - {"camera", "size", "angle", "lens"}
 
 
 def test_a_flicker_at_the_borders_of_groups_is_seen(

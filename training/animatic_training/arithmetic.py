@@ -19,3 +19,14 @@ def autocast(device: torch.device) -> torch.autocast:
     """Return the context in which matrix products are computed in `fast_dtype`."""
     dtype = fast_dtype(device)
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype == torch.bfloat16)
+
+
+def keep_to_sound_kernels() -> None:
+    """Keep torch from attention by cuDNN, which an H100 would otherwise be given.
+
+    Its backward pass with a mask can return NaN where the keys are 64 more than a multiple of 128
+    (pytorch/pytorch#196678, in torch 2.11), as windows of 8 latent frames of 80 tokens have them;
+    and it plans every number of keys anew. Without it a mask chooses the kernel "efficient
+    attention", which takes a mask [B, 1, 1, S] as it is where S is a multiple of 8.
+    """
+    torch.backends.cuda.enable_cudnn_sdp(enabled=False)

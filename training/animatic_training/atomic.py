@@ -12,13 +12,17 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path`, renamed to it at the end and removed on any failure."""
+def whole_file(path: Path, *, sync: bool = True) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed to it at the end and removed on any failure.
+
+    sync: wait until the disk has it. Gigabytes that can be made again in minutes need not.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
+        if sync:
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pickle
 import time
 import zipfile
 from dataclasses import dataclass, field
-from math import cos, pi
+from math import cos, inf, pi
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,37 @@ log = logging.getLogger("animatic_training")
 
 CHECKPOINT_SECONDS = 120.0
 LOG_SECONDS = 20.0
+LONGEST_STEP = 1.0
+"""Seconds that one step on an accelerator counts at most: one that takes longer (v1's are planned
+at an eighth of that) waits for a compiler, and compiling is no training. Without this the first
+step would use up the warm-up and much of a short stage."""
+
+
+def never() -> bool:
+    """Never ask a stage to stop."""
+    return False
+
+
+class Stopped(Exception):  # noqa: N818, nothing went wrong
+    """A stage was asked to stop, and has written its checkpoint."""
+
+
+@dataclass
+class Pace:
+    """How fast the steps of this process were, those left out that waited for a compiler."""
+
+    steps: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Steps a second, 0 where none was taken."""
+        return self.steps / self.seconds if self.seconds else 0.0
+
+
+def peak_gigabytes() -> float:
+    """Return the most that torch held on the accelerator since `Budget` began, in GB."""
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_initialized() else 0.0
 
 
 @dataclass
@@ -47,6 +78,11 @@ class Budget:
     """What is left to do when the minutes are used, before the last checkpoint."""
     save: Callable[[], None] | None = None
     """Writes the stage's checkpoint; called every two minutes and at the end."""
+    stop: Callable[[], bool] = never
+    """Whether to save and raise `Stopped`; asked after every step."""
+    longest: float = inf
+    """Seconds that one step counts at most."""
+    pace: Pace = field(default_factory=Pace)
     _figures: dict[str, float | Tensor] = field(default_factory=dict)
 
     @property
@@ -62,13 +98,15 @@ class Budget:
     ) -> None:
         """Keep clock, modules and optimisers in the checkpoint `path`; go on from one there.
 
-        Sets `save`.
+        Sets `save`. A checkpoint that was handed over (see `handover`) has no optimisers: theirs
+        begin anew.
         """
         if state := read_checkpoint(path):
             for name, module in modules.items():
                 module.load_state_dict(state[name])
-            for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
-                optimiser.load_state_dict(own)
+            if "optimisers" in state:
+                for optimiser, own in zip(optimiser_list, state["optimisers"], strict=True):
+                    optimiser.load_state_dict(own)
             self.resume(state)
 
         def save() -> None:
@@ -80,7 +118,13 @@ class Budget:
 
     def progress(self) -> dict[str, float | bool]:
         """Return what a checkpoint keeps of the clock; `resume` takes it back."""
-        return {"used": self.used, "step": self.step, "done": self.done}
+        return {
+            "used": self.used,
+            "step": self.step,
+            "done": self.done,
+            "pace": self.pace.rate,
+            "peak": peak_gigabytes(),
+        }
 
     def resume(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint's state."""
@@ -105,17 +149,22 @@ class Budget:
 
     def __iter__(self) -> Iterator[int]:
         """Yield the number of every step until the minutes are used; save on the way."""
+        if torch.cuda.is_initialized():
+            torch.cuda.reset_peak_memory_stats()
         saved = logged = last = time.monotonic()
         while self.share < 1.0:
             yield self.step
             self.step += 1
             now = time.monotonic()
-            self.used += now - last
+            self._count(now - last)
             last = now
             if now - logged > LOG_SECONDS:
                 logged = now
-                text = " ".join(f"{k}={float(v):.4f}" for k, v in self._figures.items())
-                log.info("step %d %.0f%% %s", self.step, 100 * self.share, text)
+                self._log()
+            if self.stop():
+                if self.save:
+                    self.save()
+                raise Stopped
             if self.save and now - saved > CHECKPOINT_SECONDS:
                 self.save()
                 saved = last = time.monotonic()
@@ -124,6 +173,24 @@ class Budget:
         self.done = True
         if self.save:
             self.save()
+
+    def _count(self, seconds: float) -> None:
+        self.used += min(seconds, self.longest)
+        if seconds <= self.longest:
+            self.pace.steps += 1
+            self.pace.seconds += seconds
+
+    def _log(self) -> None:
+        text = " ".join(f"{k}={float(v):.4f}" for k, v in self._figures.items())
+        speed = f"{self.pace.rate:.2f} steps/s"
+        if peak := peak_gigabytes():
+            speed += f", {peak:.1f} GB at most"
+        log.info("step %d %.0f%% %s (%s)", self.step, 100 * self.share, text, speed)
+
+
+def longest_step(device: torch.device) -> float:
+    """Return what one step counts at most: on a processor, however long it takes."""
+    return inf if device.type == "cpu" else LONGEST_STEP
 
 
 class DamagedCheckpointError(Exception):

@@ -8,7 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
+
+    from animatic_training.stages import Workplace
 
 STAGE_NAMES = (
     "render",
@@ -55,7 +59,25 @@ MEGABYTE = 1_000_000
 @click.option(
     "--pieces-mb",
     type=click.FloatRange(min=0.001),
-    help="Also write the released checkpoint in parts of at most so many MB.",
+    help="Also write the released checkpoint, and after every stage what another machine would "
+    "need, in parts of at most so many MB.",
+)
+@click.option(
+    "--take",
+    type=click.Path(file_okay=False, exists=True, path_type=Path),
+    help="Go on from what another machine handed over: the parts in this folder.",
+)
+@click.option(
+    "--stop-after",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="Save and stop after so many minutes; the same command goes on from there.",
+)
+@click.option(
+    "--rehearse",
+    is_flag=True,
+    help="Run every stage with its real shapes for some seconds, in the run's folder `rehearsal`, "
+    "and say how fast each was.",
 )
 @click.option(
     "--join",
@@ -74,6 +96,7 @@ MEGABYTE = 1_000_000
     help="Of --plan: TFLOP/s that the machine reaches; default: shares of an H100's peak.",
 )
 def command(  # noqa: PLR0913, one argument an option
+    *,
     config: str,
     run: Path,
     device: str,
@@ -81,8 +104,10 @@ def command(  # noqa: PLR0913, one argument an option
     method: str | None,
     beginning: Path | None,
     pieces_mb: float | None,
+    take: Path | None,
+    stop_after: float | None,
     join: Path | None,
-    *,
+    rehearse: bool,
     planned: bool,
     tflops: float | None,
 ) -> None:
@@ -91,12 +116,16 @@ def command(  # noqa: PLR0913, one argument an option
     A run that is stopped goes on where it was; a stage whose minutes are used is skipped.
     """
     import logging
+    from dataclasses import replace
 
-    from animatic_training.budget import DamagedCheckpointError
+    from animatic_training.budget import DamagedCheckpointError, Stopped
     from animatic_training.config import ConfigError, load_config
+    from animatic_training.handover import take_up
     from animatic_training.parts import PartsError, join_file
     from animatic_training.plan import describe
-    from animatic_training.stages import STAGES, StageError, Workplace
+    from animatic_training.rehearsal import rehearsed
+    from animatic_training.stages import StageError, Workplace
+    from animatic_training.stopping import Stop
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     try:
@@ -116,11 +145,18 @@ def command(  # noqa: PLR0913, one argument an option
             method or settings.distill.method,
             beginning,
             int(pieces_mb * MEGABYTE) if pieces_mb else None,
+            Stop(stop_after),
         )
         run.mkdir(parents=True, exist_ok=True)
-        for name in stages or STAGE_NAMES:
-            click.echo(f"stage {name}", err=True)
-            STAGES[name](place)
+        if rehearse:
+            _rehearse(replace(place, config=rehearsed(settings), run=run / "rehearsal"), stages)
+            return
+        for file in take_up(take, run) if take is not None else ():
+            click.echo(f"{file} was taken up", err=True)
+        with place.stop.listening():
+            _run_stages(place, stages)
+    except Stopped:
+        click.echo("stopped as asked: the same command goes on from here", err=True)
     except (ConfigError, StageError, DamagedCheckpointError, PartsError) as error:
         raise click.ClickException(str(error)) from error
     except OSError as error:
@@ -130,10 +166,72 @@ def command(  # noqa: PLR0913, one argument an option
         ) from error
 
 
+def _run_stages(place: Workplace, stages: Sequence[str]) -> None:
+    """Run stages; after each, or where one is stopped, write what another machine would need."""
+    import time
+
+    from animatic_training.budget import Stopped
+    from animatic_training.handover import FILES, hand_over
+    from animatic_training.rehearsal import stage_line
+    from animatic_training.stages import STAGES, checkpoint_of
+
+    for name in stages or STAGE_NAMES:
+        click.echo(f"stage {name}", err=True)
+        began, file = time.monotonic(), checkpoint_of(name, place.method)
+        stopped: Stopped | None = None
+        try:
+            STAGES[name](place)
+        except Stopped as asked:
+            stopped = asked
+        click.echo(stage_line(place, name, time.monotonic() - began), err=True)
+        if place.part_bytes is not None and file in FILES:
+            hand_over(place.run, file, place.part_bytes)
+        if stopped is not None:
+            raise stopped
+
+
+def _rehearse(place: Workplace, stages: Sequence[str]) -> None:
+    """Run stages briefly from nothing, and print how each went beside the plan.
+
+    One that fails does not hide what the next ones would say; then the command fails at its end.
+    """
+    import logging
+    import shutil
+    import time
+
+    from animatic_training.rehearsal import counted, machine, stage_line
+    from animatic_training.stages import STAGES, checkpoint_of
+
+    shutil.rmtree(place.run, ignore_errors=True)
+    place.run.mkdir()
+    click.echo(machine(place))
+    failed = []
+    with counted(place) as counting:
+        for name in stages or STAGE_NAMES:
+            began = time.monotonic()
+            try:
+                STAGES[name](place)
+            except Exception:
+                logging.getLogger("animatic_training").exception("stage %s failed", name)
+                failed.append(name)
+                continue
+            seconds = time.monotonic() - began
+            trained = checkpoint_of(name, place.method) is not None
+            costs = {cost.stage: cost for cost in counting.result()} if trained else None
+            click.echo(stage_line(place, name, seconds, costs))
+    if failed:
+        raise click.ClickException(
+            f"The stages {', '.join(failed)} failed: their tracebacks are above."
+        )
+
+
 def _device(name: str) -> torch.device:
     """Return a device that torch computes on here; ClickException if it does not."""
     import torch
 
+    from animatic_training.arithmetic import keep_to_sound_kernels
+
+    keep_to_sound_kernels()
     try:
         device = torch.device(name)
         torch.ones(1, device=device).cpu()

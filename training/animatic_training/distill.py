@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 import numpy as np
 import torch
 
-from animatic_training.budget import Budget, seed_noise
+from animatic_training.budget import Budget, longest_step, never, seed_noise
 from animatic_training.dmd import DistributionMatching
 from animatic_training.perflow import PiecewiseFlow
 from animatic_training.train_denoiser import draw_pattern_of
@@ -61,12 +61,19 @@ def student_file(method: str) -> str:
 
 
 def distil(
-    config: Config, method: str, teacher: WindowDenoiser, batches: Batches, run: Path
+    config: Config,
+    method: str,
+    teacher: WindowDenoiser,
+    batches: Batches,
+    run: Path,
+    *,
+    stop: Callable[[], bool] = never,
 ) -> None:
     """Train a method's student for the configured minutes, resuming from its checkpoint."""
     torch.manual_seed(config.data.seed + STREAM)
     made = METHODS[method](config, teacher)
-    budget = Budget(config.distill.minutes)
+    device = teacher.begin.device
+    budget = Budget(config.distill.minutes, stop=stop, longest=longest_step(device))
     budget.keep(run / student_file(method), made.modules(), made.optimisers())
     if budget.done:
         return

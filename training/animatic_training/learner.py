@@ -65,8 +65,10 @@ class Ema:
     def update(self, module: WindowDenoiser, step: int) -> None:
         """Move towards the module; early on the average is short."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        for ours, theirs in zip(self.module.parameters(), module.parameters(), strict=True):
-            ours.lerp_(theirs, 1 - decay)
+        # In a few launches and not one a parameter, as torch's own optimisers do it.
+        ours: list[Tensor] = [*self.module.parameters()]
+        theirs: list[Tensor] = [*module.parameters()]
+        torch._foreach_lerp_(ours, theirs, 1 - decay)
 
 
 def compile_blocks(denoiser: WindowDenoiser) -> None:

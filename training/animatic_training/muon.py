@@ -7,7 +7,7 @@ this one also takes convolutions, as matrices of output channels by everything e
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,15 +24,17 @@ STEPS = 5
 def orthogonalise(matrices: Tensor) -> Tensor:
     """Return the nearest orthogonal matrices to [..., m, n], roughly, by Newton-Schulz."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices.to(fast_dtype(matrices.device))
+    x = matrices.to(fast_dtype(matrices.device)).reshape(-1, *matrices.shape[-2:])
     tall = x.shape[-2] > x.shape[-1]
     if tall:
         x = x.mT
     x = x / (x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
     for _ in range(STEPS):
+        # a x + (b gram + c gram gram) x in three launches.
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(matrices.dtype)
+        polynomial = torch.baddbmm(gram, gram, gram, beta=b, alpha=c)
+        x = torch.baddbmm(x, polynomial, x, beta=a)
+    return (x.mT if tall else x).to(matrices.dtype).reshape(matrices.shape)
 
 
 class Muon(torch.optim.Optimizer):
@@ -47,27 +49,33 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: None = None) -> None:  # type: ignore[override]  # noqa: ARG002
         """Apply one update; a closure is not supported."""
         for group in self.param_groups:
+            params = [parameter for parameter in group["params"] if parameter.grad is not None]
+            if not params:
+                continue
+            updates = self._updates(params, group["momentum"])
             # Matrices of one shape are made orthogonal together: an accelerator would spend its
             # time on starting small products.
-            alike: dict[tuple[int, int], list[tuple[nn.Parameter, Tensor]]] = {}
-            for parameter in group["params"]:
-                if parameter.grad is None:
-                    continue
-                update = self._momentum(parameter, parameter.grad, group["momentum"]).flatten(1)
-                alike.setdefault((len(update), update.shape[1]), []).append((parameter, update))
-            for shape, pairs in alike.items():
+            alike: dict[tuple[int, int], list[int]] = {}
+            for n, update in enumerate(updates):
+                alike.setdefault((len(update), update.flatten(1).shape[1]), []).append(n)
+            made: list[Tensor] = list(updates)
+            for shape, own in alike.items():
                 scale = 0.2 * max(shape) ** 0.5
-                made = orthogonalise(torch.stack([update for _, update in pairs]))
-                for (parameter, _), matrix in zip(pairs, made, strict=True):
-                    parameter.mul_(1 - group["lr"] * group["weight_decay"])
-                    parameter.add_(matrix.view_as(parameter), alpha=-group["lr"] * scale)
+                matrices = orthogonalise(torch.stack([updates[n].flatten(1) for n in own])) * scale
+                for n, matrix in zip(own, matrices, strict=True):
+                    made[n] = matrix.view_as(params[n])
+            torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_add_(params, made, alpha=-group["lr"])
 
-    def _momentum(self, parameter: nn.Parameter, grad: Tensor, momentum: float) -> Tensor:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(parameter)
-        state["momentum"].lerp_(grad, 1 - momentum)
-        return grad.lerp(state["momentum"], momentum)
+    def _updates(self, params: list[nn.Parameter], momentum: float) -> list[Tensor]:
+        """Return Nesterov's updates, shaped as the parameters."""
+        grads = [cast("Tensor", parameter.grad) for parameter in params]
+        for parameter in params:
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(parameter)
+        kept = [self.state[parameter]["momentum"] for parameter in params]
+        torch._foreach_lerp_(kept, grads, 1 - momentum)
+        return list(torch._foreach_lerp(grads, kept, momentum))  # noqa: SLF001, no public name
 
 
 def optimisers(

@@ -43,8 +43,11 @@ def split_file(path: Path, limit: int) -> list[Path]:
     return [*written, _list(path)]
 
 
-def join_file(path: Path) -> None:
-    """Write a file from its parts beside it; PartsError if they are not all there and whole."""
+def join_file(path: Path, into: Path | None = None) -> None:
+    """Write a file from its parts beside it, there or `into` another place.
+
+    PartsError if they are not all there and whole.
+    """
     if not _list(path).is_file():
         raise PartsError(f"There is no {_list(path)}: fetch it with the parts that it lists.")
     listed = json.loads(_list(path).read_text())
@@ -54,5 +57,5 @@ def join_file(path: Path) -> None:
     data = b"".join(name.read_bytes() for name in names)
     if hashlib.sha256(data).hexdigest() != listed["sha256"]:
         raise PartsError(f"The parts of {path} are not those that were written: fetch them again.")
-    with whole_file(path) as temporary:
+    with whole_file(into or path) as temporary:
         temporary.write_bytes(data)

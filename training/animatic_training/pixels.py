@@ -54,14 +54,14 @@ def is_there(folder: Path, shard: Shard) -> bool:
 def keep_pixels(folder: Path, shard: Shard, chunks: Sequence[Chunk]) -> None:
     """Write a rendered shard."""
     pixels, shots = _paths(folder, shard)
-    with whole_file(pixels) as temporary, temporary.open("wb") as file:
+    with whole_file(pixels, sync=False) as temporary, temporary.open("wb") as file:
         np.save(file, torch.cat([chunk.pixels for chunk in chunks]).cpu().numpy())
     tensors = {
         "labels": torch.from_numpy(np.concatenate([chunk.labels for chunk in chunks])),
         "starts": torch.from_numpy(np.concatenate([chunk.starts for chunk in chunks])),
         "shares": torch.cat([chunk.shares for chunk in chunks]).cpu(),
     }
-    with whole_file(shots) as temporary:
+    with whole_file(shots, sync=False) as temporary:
         temporary.write_bytes(save(tensors))
 
 

@@ -26,7 +26,8 @@ from animatic_training.config import PIECE_FRAMES, PIECE_LATENTS
 from animatic_training.learner import block_matrices, kernels
 from animatic_training.muon import orthogonalise
 from animatic_training.pieces import Shard, draw_piece
-from animatic_training.probe import SHAPE, Probe
+from animatic_training.probe import FRAMES, SHAPE, Probe
+from animatic_training.train_probe import DECODED_EVERY
 from animatic_training.windows import PATTERNS
 from animatic_training.world.raycast_torch import render_stages
 from animatic_training.world.stage import set_stage
@@ -233,6 +234,7 @@ def costs(config: Config, method: str) -> list[Cost]:
     window_step += text_operations(config, train.batch // train.views)
     distilling = distillation_operations(config, method)
     probing = probe_operations(config.probe.batch)
+    probing += config.probe.batch * sum(coding_operations(config, FRAMES)) // DECODED_EVERY
     scoring = _scoring_operations(config, decode_piece / PIECE_LATENTS)
     with torch.device("meta"):
         blocks = muon_operations(block_matrices(WindowDenoiser(config.window)))

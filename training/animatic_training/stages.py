@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
@@ -14,6 +14,7 @@ from animatic_export.blockout.vae import VideoVae
 from animatic_export.blockout.window import WindowDenoiser
 from animatic_training.atomic import whole_file
 from animatic_training.budget import is_done, read_checkpoint
+from animatic_training.stopping import Stop
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,9 @@ class Workplace:
     beginning: Path | None = None
     """The folder of an earlier run whose networks are the beginning of these."""
     part_bytes: int | None = None
-    """The released checkpoint is also written in parts of at most so many bytes."""
+    """What must leave the machine is also written in parts of at most so many bytes."""
+    stop: Stop = field(default_factory=Stop)
+    """Asked after every step and every shard."""
 
     @property
     def data(self) -> Path:
@@ -71,12 +74,15 @@ class Workplace:
         return self.shards(wanted, self.device)
 
     def held_out(self) -> tuple[Tensor, Tensor]:
-        """Return what scores are read from: uint8 [N, F, H, W, 3] and labels int64 [N, 13]."""
+        """Return what scores are read from: uint8 [N, F, H, W, 3] and labels int64 [N, 13].
+
+        Pieces that begin their shots, as they alone show all that their labels say.
+        """
         from animatic_training.pieces import held_out_shards
 
         shards = self.shards(held_out_shards(self.config), torch.device("cpu"))
-        pixels = torch.cat([shard.pixels for shard in shards])
-        return pixels, torch.cat([shard.labels for shard in shards])
+        pixels = torch.cat([shard.pixels[shard.starts == 0] for shard in shards])
+        return pixels, torch.cat([shard.labels[shard.starts == 0] for shard in shards])
 
     def vae(self) -> VideoVae:
         """Return the trained VAE."""
@@ -114,6 +120,20 @@ class Workplace:
                 f"{self.run / file} is not finished: run the stage `{stage}` to its end."
             )
         return state
+
+    def has(self, file: str) -> bool:
+        """Say whether there is a checkpoint, finished or not."""
+        return (self.run / file).exists()
+
+    def is_finished(self, file: str, minutes: float) -> bool:
+        """Say whether a stage has come to its end: then nothing need be read for it."""
+        state = read_checkpoint(self.run / file)
+        return state is not None and is_done(state, minutes)
+
+    def has_score(self, name: str) -> bool:
+        """Say whether `scores.json` holds a figure."""
+        path = self.run / "scores.json"
+        return path.exists() and name in json.loads(path.read_text())
 
     def weights(self, part: str) -> dict[str, Tensor]:
         """Return what a network ("vae" or "denoiser") begins with, as far as it fits."""
@@ -167,6 +187,7 @@ def run_render(place: Workplace) -> None:
         for shard, chunks in rendered(config, missing, place.device, pool, ahead=ahead):
             keep_pixels(place.data, shard, chunks)
             log.info("shard %d is there", shard.number)
+            place.stop.obey()
 
 
 def run_vae(place: Workplace) -> None:
@@ -174,9 +195,13 @@ def run_vae(place: Workplace) -> None:
     from animatic_training.score_vae import score_vae
     from animatic_training.train_vae import train_vae
 
+    minutes = place.config.vae_training.minutes
+    if place.is_finished("vae.pt", minutes) and place.has_score("vae_psnr"):
+        return
     pixels, _ = place.held_out()
     shards = place.pixel_shards()
-    train_vae(place.config, shards, place.run, place.device, place.weights("vae"))
+    beginning = place.weights("vae")
+    train_vae(place.config, shards, place.run, place.device, beginning, stop=place.stop)
     merge_scores(place.run, score_vae(place.vae(), pixels[:200]))
 
 
@@ -206,6 +231,7 @@ def run_latents(place: Workplace) -> None:
             tensors = encode_shard(config, vae, shard, chunks, encoder)
             keep_latents(latents_path(place.data, shard, digest), tensors)
             log.info("latents of the %ss of shard %d are there", shard.kind, shard.number)
+            place.stop.obey()
 
 
 def run_stills(place: Workplace) -> None:
@@ -213,9 +239,11 @@ def run_stills(place: Workplace) -> None:
     from animatic_training.train_denoiser import still_phase, train_denoiser
 
     config = place.config
+    if place.is_finished("stills.pt", config.train.still_minutes) or place.has("denoiser.pt"):
+        return
     batches = place.batches("still", text_dropout=config.train.text_dropout)
     phase, beginning = still_phase(config), place.weights("denoiser")
-    train_denoiser(config, phase, batches, place.run, place.device, beginning)
+    train_denoiser(config, phase, batches, place.run, place.device, beginning, stop=place.stop)
 
 
 def run_denoiser(place: Workplace) -> None:
@@ -223,18 +251,25 @@ def run_denoiser(place: Workplace) -> None:
     from animatic_training.train_denoiser import train_denoiser, window_phase
 
     config = place.config
-    stills = place.finished("stills.pt", "stills", config.train.still_minutes)
+    if place.is_finished("denoiser.pt", config.train.minutes):
+        return
+    begun: dict[str, Tensor] = {}
+    if not place.has("denoiser.pt"):
+        begun = place.finished("stills.pt", "stills", config.train.still_minutes)["ema"]
     batches = place.batches("piece", text_dropout=config.train.text_dropout)
-    train_denoiser(config, window_phase(config), batches, place.run, place.device, stills["ema"])
+    phase = window_phase(config)
+    train_denoiser(config, phase, batches, place.run, place.device, begun, stop=place.stop)
 
 
 def run_distill(place: Workplace) -> None:
     """Distil the guided teacher into few steps."""
-    from animatic_training.distill import distil
+    from animatic_training.distill import distil, student_file
 
+    if place.is_finished(student_file(place.method), place.config.distill.minutes):
+        return
     teacher = place.teacher()
     batches = place.batches("piece")
-    distil(place.config, place.method, teacher, batches, place.run)
+    distil(place.config, place.method, teacher, batches, place.run, stop=place.stop)
 
 
 def run_probe(place: Workplace) -> None:
@@ -243,13 +278,16 @@ def run_probe(place: Workplace) -> None:
     from animatic_training.probe import FRAMES, accuracy, read_clips, save_probe
     from animatic_training.train_probe import train_probe
 
+    if (place.run / "probe.safetensors").exists() and place.has_score("probe_decoded_all"):
+        return
     pixels, labels = place.held_out()
     shards = place.pixel_shards()
-    probe = train_probe(place.config, shards, place.run, place.vae(), place.device)
+    vae, config = place.vae(), place.config
+    probe = train_probe(config, shards, place.run, vae, place.device, stop=place.stop)
     save_probe(probe, place.run / "probe.safetensors")
     # Through the VAE too: what a perfect denoiser would score.
     shown = pixels[:, :FRAMES]
-    for kind, clips in (("renders", shown), ("decoded", decode_again(place.vae(), shown))):
+    for kind, clips in (("renders", shown), ("decoded", decode_again(vae, shown))):
         shares = accuracy(read_clips(probe, clips), labels.numpy())
         merge_scores(place.run, {f"probe_{kind}_{name}": share for name, share in shares.items()})
 
@@ -263,6 +301,7 @@ def run_score(place: Workplace) -> None:
         raise StageError(f"There is no {weights} yet: run the stage `probe` first.")
     for scores in score_run(place):
         merge_scores(place.run, scores)
+        place.stop.obey()
 
 
 def run_checkpoint(place: Workplace) -> None:
@@ -274,6 +313,14 @@ def run_checkpoint(place: Workplace) -> None:
     path = write_release(place.config, place.vae(), student, place.run, place.method)
     if place.part_bytes is not None:
         split_file(path, place.part_bytes)
+
+
+def checkpoint_of(stage: str, method: str) -> str | None:
+    """Return the name of the checkpoint that a stage trains, if it trains one."""
+    from animatic_training.distill import student_file
+
+    files = {"vae": "vae.pt", "stills": "stills.pt", "denoiser": "denoiser.pt", "probe": "probe.pt"}
+    return student_file(method) if stage == "distill" else files.get(stage)
 
 
 STAGES: Final[dict[str, Callable[[Workplace], None]]] = {

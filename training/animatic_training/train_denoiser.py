@@ -15,13 +15,13 @@ import numpy as np
 import torch
 
 from animatic_export.blockout.window import WindowDenoiser
-from animatic_training.budget import Budget, seed_noise
+from animatic_training.budget import Budget, longest_step, never, seed_noise
 from animatic_training.learner import Ema, Learner, block_matrices, compile_blocks
 from animatic_training.objective import FlowObjective, draw_level
 from animatic_training.windows import STILL, draw_pattern
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from torch import Tensor
@@ -64,6 +64,8 @@ def train_denoiser(
     run: Path,
     device: torch.device,
     beginning: Mapping[str, Tensor],
+    *,
+    stop: Callable[[], bool] = never,
 ) -> WindowDenoiser:
     """Train for the phase's minutes, resuming from its file; return the average.
 
@@ -81,7 +83,7 @@ def train_denoiser(
         muon_rate=settings.learning_rate,
         adam_rate=settings.adam_learning_rate,
     )
-    budget = Budget(phase.minutes)
+    budget = Budget(phase.minutes, stop=stop, longest=longest_step(device))
     budget.keep(run / phase.file, {"objective": objective, "ema": ema.module}, learner.optimisers)
     if budget.done:
         return ema.module

@@ -10,12 +10,13 @@ from torch import Tensor, nn
 
 from animatic_export.blockout.vae import VideoVae
 from animatic_training.arithmetic import autocast
-from animatic_training.budget import Budget, seed_noise
+from animatic_training.batches import to_device
+from animatic_training.budget import Budget, longest_step, never, seed_noise
 from animatic_training.coding import AT_ONCE, to_video
 from animatic_training.learner import Learner, kernels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
 
     from animatic_training.config import Config
@@ -66,6 +67,8 @@ def train_vae(
     run: Path,
     device: torch.device,
     beginning: Mapping[str, Tensor],
+    *,
+    stop: Callable[[], bool] = never,
 ) -> VideoVae:
     """Train for the configured minutes, resuming from `run/vae.pt`; return the VAE.
 
@@ -80,7 +83,7 @@ def train_vae(
     vae.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     rate = settings.learning_rate
     learner = Learner(vae, kernels(vae), muon_rate=rate, adam_rate=rate)
-    budget = Budget(settings.minutes)
+    budget = Budget(settings.minutes, stop=stop, longest=longest_step(device))
     budget.keep(run / "vae.pt", {"model": vae}, learner.optimisers)
     if budget.done:
         return vae.eval()
@@ -91,7 +94,7 @@ def train_vae(
         video = draw_crops(config, shards, rng, device)
         seed_noise(config.data.seed, STREAM, step)
         noise = torch.randn(len(video), *crop_latents(config), device=device)
-        edge_weight = torch.tensor(max(budget.share - EDGES_FROM, 0.0), device=device)
+        edge_weight = torch.full((), max(budget.share - EDGES_FROM, 0.0), device=device)
         loss, square = objective(video, noise, edge_weight)
         learner.step(loss, budget.rate())
         budget.note(loss=loss, psnr=-10 * torch.log10(square.detach()))
@@ -125,7 +128,7 @@ def draw_crops(
         crop = pixels[int(piece), t : t + settings.frames]
         crops.append(crop[:, y : y + settings.crop, x : x + settings.crop])
     video = to_video(torch.stack(crops), device)
-    mirrored = torch.from_numpy(rng.random(len(video)) < 0.5).to(device)
+    mirrored = to_device(torch.from_numpy(rng.random(len(video)) < 0.5), device)
     return torch.where(mirrored[:, None, None, None, None], video.flip(-1), video)
 
 

@@ -133,7 +133,8 @@ def tensors(
     Table [N, S, .], settings [N, .], falling [N, L, .], subject [S].
     """
     frames, present, _ = stage.table.shape
-    table = np.zeros((frames, solids, at.COLUMNS), np.float32)
+    # Every ray reads one column of all solids: side by side in memory they are read at once.
+    table = np.zeros((frames, at.COLUMNS, solids), np.float32).swapaxes(1, 2)
     table[:, :, at.EYE_OWN : at.AHEAD] = 2  # outside a unit solid, at which no ray is directed
     table[:, :, at.OFFSET : at.EYE_OWN] = 2
     table[:, :present] = stage.table
@@ -143,10 +144,18 @@ def tensors(
     subject = np.zeros(solids, np.uint8)
     subject[:present] = stage.subject
     made = (
-        torch.from_numpy(array).to(device) for array in (table, stage.settings, falling, subject)
+        _carried(torch.from_numpy(array), device)
+        for array in (table, stage.settings, falling, subject)
     )
     table_, settings_, falling_, subject_ = made
     return table_, settings_, falling_, subject_
+
+
+def _carried(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a copy on a device; a GPU goes on drawing what came before."""
+    if torch.device(device).type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def draw_stage(
