@@ -46,10 +46,18 @@ def sentence(folder: Path, *arguments: str) -> str:
     return result.output.rpartition("Error: ")[2]
 
 
+def test_what_to_train_must_be_said(tmp_path: Path) -> None:
+    """A card's recipe would run for days on a processor, and fill its disk."""
+    result = CliRunner().invoke(command, ["--run", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert "v1-cpu on two cores, or toy to see every stage in minutes" in result.output
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("device", ["nonsense", "cuda:77"])
 def test_a_device_that_is_not_there(tmp_path: Path, device: str) -> None:
     said = sentence(tmp_path, "--device", device, "--stage", "latents")
-    assert f"cannot compute on the device '{device}'" in said
+    assert f"cannot compute on '{device}': give `--device cpu`" in said
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from concurrent.futures import Executor, Future
+from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,100 +22,7 @@ if TYPE_CHECKING:
 
     from animatic_training.config import Config
 
-TOML = """
-compile = false
-init = "nothing"
-text_max_tokens = 12
-
-[[sizes]]
-width = 64
-height = 32
-share = 0.6
-
-[[sizes]]
-width = 48
-height = 48
-share = 0.4
-
-[data]
-seed = 5
-piece_shards = 3
-pieces_per_shard = 6
-still_shards = 2
-stills_per_shard = 12
-pixel_shards = 2
-held_out_shards = 1
-mirrored = true
-captions = 2
-begin_share = 0.6
-latest_start = 8.0
-
-[vae]
-spatial_factor = 16
-temporal_factor = 4
-latent_channels = 8
-widths = [48, 48, 48, 48]
-
-[vae_training]
-minutes = 0.02
-batch = 2
-crop = 32
-frames = 9
-learning_rate = 5e-3
-kl_weight = 1e-4
-
-[probe]
-minutes = 0.004
-batch = 2
-learning_rate = 2e-3
-
-[denoiser]
-width = 48
-depth = 2
-heads = 2
-text_width = 384
-text_queries = 2
-
-[train]
-still_minutes = 0.025
-still_batch = 8
-minutes = 0.03
-batch = 8
-views = 2
-learning_rate = 5e-3
-adam_learning_rate = 5e-3
-text_dropout = 0.1
-timestep_shift = 2.0
-subject_weight = 4.0
-ema = 0.9
-still_share = 0.3
-
-[train.patterns]
-plain = 0.4
-further = 0.25
-first = 0.1
-before = 0.1
-join = 0.15
-
-[distill]
-method = "dmd"
-minutes = 0.01
-batch = 2
-guidance = 2.0
-schedules = [[1.0, 0.625], [1.0]]
-schedule_shares = [0.7, 0.3]
-teacher_substeps = [1, 2]
-critic_steps = 1
-learning_rate = 5e-4
-adam_learning_rate = 2e-4
-critic_rate = 1.0
-ema = 0.9
-
-[score]
-prompts = 2
-shots = 1
-teacher_steps = 2
-"""
+TOML = (resources.files("animatic_training") / "configs" / "toy.toml").read_text("utf-8")
 
 
 class Clock:

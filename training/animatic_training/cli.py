@@ -29,7 +29,12 @@ MEGABYTE = 1_000_000
 
 
 @click.command("train")
-@click.option("--config", default="v1", show_default=True, help="Configuration: a name or a file.")
+@click.option(
+    "--config",
+    metavar="NAME|FILE",
+    help="What is trained: v1 (for one H100-class card), v1-cpu (for two cores and a night), toy "
+    "(in minutes, pictures of nothing) or a TOML file of your own.",
+)
 @click.option(
     "--run",
     type=click.Path(file_okay=False, path_type=Path),
@@ -97,7 +102,7 @@ MEGABYTE = 1_000_000
 )
 def command(  # noqa: PLR0913, one argument an option
     *,
-    config: str,
+    config: str | None,
     run: Path,
     device: str,
     stages: tuple[str, ...],
@@ -132,6 +137,11 @@ def command(  # noqa: PLR0913, one argument an option
         if join is not None:
             join_file(join)
             return
+        if config is None:
+            raise click.UsageError(
+                "Say what to train: --config v1 on an H100-class card, v1-cpu on two cores, or toy "
+                "to see every stage in minutes; with --plan it says what that costs."
+            )
         settings = load_config(config)
         if planned:
             click.echo(
@@ -188,6 +198,12 @@ def _run_stages(place: Workplace, stages: Sequence[str]) -> None:
             hand_over(place.run, file, place.part_bytes)
         if stopped is not None:
             raise stopped
+        if name == "checkpoint":
+            made = place.run / "blockout.safetensors"
+            click.echo(
+                f"{made} is ready: animatic export blockout --checkpoint {made} --out my-bundle",
+                err=True,
+            )
 
 
 def _rehearse(place: Workplace, stages: Sequence[str]) -> None:
@@ -237,7 +253,7 @@ def _device(name: str) -> torch.device:
         torch.ones(1, device=device).cpu()
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for it
         raise click.ClickException(
-            f"torch cannot compute on the device {name!r} here: give `cpu`, or one that this torch "
-            "was built for, such as `cuda`."
+            f"The torch that is installed ({torch.__version__}) cannot compute on {name!r}: give "
+            "`--device cpu`, or install a build of torch for that device."
         ) from error
     return device

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from animatic.sentences import listed
 from animatic_export.blockout.config import VaeConfig, WindowConfig
 
 if TYPE_CHECKING:
@@ -222,8 +223,8 @@ def load_config(name_or_path: str) -> Config:
         if not file.is_file():
             names = sorted(f.name[:-5] for f in shipped.iterdir() if f.name.endswith(".toml"))
             raise ConfigError(
-                f"There is no configuration named {name_or_path!r}: give one of {names} "
-                "or the path of a .toml file."
+                f"There is no configuration named {name_or_path!r}: give {listed(names)}, or the "
+                "path of a .toml file."
             )
         text = file.read_bytes()
     try:
