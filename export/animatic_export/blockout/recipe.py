@@ -67,20 +67,26 @@ class BlockoutExport:
         if self.checkpoint is None:
             shutil.copytree(shipped_bundle_path(), folder, dirs_exist_ok=True)
             return
-        for role, error in export_blockout(self.checkpoint, folder, self.command).items():
-            say(f"{role}: relative error against torch {error:.1e}")
+        export_blockout(self.checkpoint, folder, self.command, say)
 
 
-def export_blockout(checkpoint: Path, folder: Path, command: str) -> dict[str, float]:
+def export_blockout(
+    checkpoint: Path, folder: Path, command: str, say: Callable[[str], None]
+) -> None:
     """Write Blockout's bundle into an empty folder; `command` is recorded as what made it.
 
-    Returns each role's largest relative error (L2) against torch.
+    Says of each graph that it is begun, as one takes half a minute, and how far it is from torch.
     """
     release = read_checkpoint(checkpoint)
     minilm = minilm_folder()
     plans = release.plans(load_minilm(minilm / "model.safetensors"))
     about = release.about(plans)
-    graphs = {plan.role: export_graph(plan, folder) for plan in plans}
+    graphs = []
+    for plan in plans:
+        say(f"{plan.role}: exporting")
+        graph = export_graph(plan, folder)
+        say(f"{plan.role}: relative error against torch {graph.error:.1e}")
+        graphs.append(graph.spec)
     shutil.copyfile(minilm / "tokenizer.json", folder / "tokenizer.json")
     bundle = Bundle(
         schema_version=SCHEMA_VERSION,
@@ -104,13 +110,12 @@ def export_blockout(checkpoint: Path, folder: Path, command: str) -> dict[str, f
             pad_to_max=False,
         ),
         sampler=about.sampler,
-        graphs=tuple(graph.spec for graph in graphs.values()),
+        graphs=tuple(graphs),
         licences=_write_licences(folder),
         tiers=about.tiers,
         scores=about.scores,
     )
     write_bundle(folder, bundle)
-    return {role: graph.error for role, graph in graphs.items()}
 
 
 def _write_licences(folder: Path) -> tuple[LicenceNote, ...]:
