@@ -274,7 +274,7 @@ def test_a_record_holds_names_and_hashes(
     [
         ("../secret/a.png", "a.png"),
         ("sub/../a.png", "a.png"),
-        ("../work/a.png", "a.png"),
+        ("../shoot/a.png", "a.png"),
         ("./sub/a.png", "sub/a.png"),
         ("../sub/../../none/a.png", None),
     ],
@@ -282,11 +282,11 @@ def test_a_record_holds_names_and_hashes(
 def test_no_folder_outside_goes_into_a_record(
     bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, noted: str | None
 ) -> None:
-    (work := tmp_path / "work").mkdir()
-    for folder in (work, work / "sub", tmp_path / "secret", tmp_path / "sub"):
+    (shoot := tmp_path / "shoot").mkdir()
+    for folder in (shoot, shoot / "sub", tmp_path / "secret", tmp_path / "sub"):
         folder.mkdir(exist_ok=True)
         Image.fromarray(STILL).save(folder / "a.png")
-    monkeypatch.chdir(work)
+    monkeypatch.chdir(shoot)
     if noted is None:
         with pytest.raises(InputError):
             Shot("x", images={0: asked}).plan(bundle)

@@ -17,7 +17,7 @@ import torch
 
 from animatic_training.arithmetic import autocast
 from animatic_training.learner import Ema, Learner, block_matrices, compile_blocks
-from animatic_training.objective import draw_level, made_weights
+from animatic_training.objective import draw_level, made_weights, shifted
 from animatic_training.perflow import draw_schedule
 from animatic_training.sampling import guided, level_of, start
 
@@ -136,7 +136,7 @@ class DistributionMatching:
         with torch.no_grad():
             low, high = RENOISED
             level = low + (high - low) * torch.rand(len(clip), 1, device=clip.device)
-            level = self.shift * level / (1 + (self.shift - 1) * level)
+            level = shifted(level, self.shift)
             noisy, _, sigma = self._noised(batch, clip.detach(), level)
             wide = sigma[:, None, :, None, None]
             teacher = guided(self.teacher, batch, self.settings.guidance)

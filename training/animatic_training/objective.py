@@ -6,17 +6,20 @@ without it the pool finds place and time of day at once and subject and colour m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from animatic import schedules
 from animatic_training.arithmetic import autocast
 from animatic_training.subject_mask import cell_weights
 from animatic_training.world.attributes import CLASSES
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from animatic_export.blockout.window import WindowDenoiser
     from animatic_training.batches import Batch
     from animatic_training.windows import Window
@@ -73,5 +76,10 @@ def made_weights(window: Window) -> Tensor:
 
 def draw_level(batch: int, shift: float, device: torch.device) -> Tensor:
     """Draw noise levels [B, 1], logit-normal and shifted towards 1."""
-    level = torch.randn(batch, 1, device=device).sigmoid()
-    return shift * level / (1 + (shift - 1) * level)
+    return shifted(torch.randn(batch, 1, device=device).sigmoid(), shift)
+
+
+def shifted(level: Tensor, shift: float) -> Tensor:
+    """Move noise levels towards 1 by the runtime's formula, through which tensors pass too."""
+    formula: Callable[[Tensor, float], Tensor] = cast("Any", schedules.shift)
+    return formula(level, shift)

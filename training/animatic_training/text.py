@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer
 
 from animatic.store import OpenBundle, open_bundle
-from animatic_export.blockout.minilm import WIDTH, MiniLm
+from animatic_export.blockout.minilm import MiniLm, minilm_of
 from animatic_training.arithmetic import autocast
 from animatic_training.bundle_weights import read_bundle_weights
 
@@ -24,15 +24,8 @@ if TYPE_CHECKING:
 
 def read_text_encoder(opened: OpenBundle) -> MiniLm:
     """Return the text encoder of a Blockout bundle, in float32: its 8-bit weights widened."""
-    state = read_bundle_weights(opened.path(opened.bundle.graph("text_encoder").file))
-    model = MiniLm()
-    names = model.state_dict().keys()
-    # Of the token types only row 0 is ever used; the exporter folds it into a vector of its own.
-    folded = [v for name, v in state.items() if name not in names and v.shape == (WIDTH,)]
-    if "types.weight" not in state and len(folded) == 1:
-        state["types.weight"] = torch.stack([folded[0], torch.zeros(WIDTH)])
-    model.load_state_dict({name: state[name] for name in names})
-    return model.eval().requires_grad_(requires_grad=False)
+    graph = opened.bundle.graph("text_encoder")
+    return minilm_of(read_bundle_weights(opened.path(graph.file)))
 
 
 class CaptionEncoder:

@@ -14,7 +14,7 @@ import torch
 from animatic_export.blockout.config import DenoiserConfig, VaeConfig
 from animatic_export.blockout.denoiser import Denoiser
 from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
-from animatic_export.blockout.minilm import WIDTH, MiniLm
+from animatic_export.blockout.minilm import MiniLm, minilm_of
 from animatic_export.blockout.vae import Decoder
 from animatic_export.blockout.window_again import window_plan_again
 from animatic_export.weights import read_weights
@@ -95,15 +95,7 @@ def read_decoder(opened: OpenBundle) -> Decoder:
 
 def read_text_encoder(opened: OpenBundle) -> MiniLm:
     """Return the text encoder of a Blockout bundle, in float32: its 8-bit weights widened."""
-    state = _state(opened, "text_encoder")
-    model = MiniLm()
-    names = model.state_dict().keys()
-    # Of the token types only row 0 is ever used; the exporter folds it into a vector of its own.
-    folded = [v for name, v in state.items() if name not in names and v.shape == (WIDTH,)]
-    if "types.weight" not in state and len(folded) == 1:
-        state["types.weight"] = torch.stack([folded[0], torch.zeros(WIDTH)])
-    model.load_state_dict({name: state[name] for name in names})
-    return model.eval().requires_grad_(requires_grad=False)
+    return minilm_of(_state(opened, "text_encoder"))
 
 
 def _state(opened: OpenBundle, role: Role) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -121,4 +122,17 @@ def load_minilm(weights: Path) -> MiniLm:
             state[f"layers.{number}.{_PARTS[part]}.{kind}"] = tensor
     model = MiniLm()
     model.load_state_dict(state)
+    return model.eval().requires_grad_(requires_grad=False)
+
+
+def minilm_of(weights: dict[str, Tensor]) -> MiniLm:
+    """Return the model of the weights that its graph in a bundle holds, in float32."""
+    model = MiniLm()
+    names = model.state_dict().keys()
+    state = dict(weights)
+    # Of the token types only row 0 is ever used; the exporter folds it into a vector of its own.
+    folded = [v for name, v in state.items() if name not in names and v.shape == (WIDTH,)]
+    if "types.weight" not in state and len(folded) == 1:
+        state["types.weight"] = torch.stack([folded[0], torch.zeros(WIDTH)])
+    model.load_state_dict({name: state[name] for name in names})
     return model.eval().requires_grad_(requires_grad=False)
