@@ -11,6 +11,7 @@ import numpy as np
 
 from animatic.errors import InputError
 from animatic.sources.fit import fitted
+from animatic.sources.one_file import OneFile, there
 from animatic.sources.timing import Timed, first_of, last_of, padded_back, padded_front
 from animatic.store import sha256_file
 
@@ -35,11 +36,8 @@ _OFFERED: Final = "give an MP4, MOV, WebP, GIF, PNG or JPEG, or a folder of PNGs
 
 
 @dataclass(frozen=True, slots=True)
-class FilmSource:
+class FilmSource(OneFile):
     """The first video stream of a file."""
-
-    path: Path
-    size: tuple[int, int]
 
     @classmethod
     def of(cls, path: Path) -> FilmSource:
@@ -55,21 +53,6 @@ class FilmSource:
                 lying = frame.rotation % 180 != 0
                 return cls(path, (height, width) if lying else (width, height))
         raise _empty(path)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return str(self.path)
-
-    @property
-    def file(self) -> str:
-        """The file's name."""
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file alone."""
-        return (self.path,)
 
     def first(self, count: int, fps: Fraction, size: tuple[int, int]) -> Pixels:
         """The first pictures; see :class:`animatic.sources.Source`."""
@@ -173,11 +156,8 @@ def _readable(path: Path) -> Iterator[None]:
     import av
 
     try:
-        yield
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check its name.") from error
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read; give yourself permission to it.") from error
+        with there(path):
+            yield
     except (OSError, ValueError, av.FFmpegError) as error:
         said = getattr(error, "strerror", None) or error
         raise InputError(

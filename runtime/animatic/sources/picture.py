@@ -12,6 +12,7 @@ import numpy as np
 
 from animatic.errors import InputError
 from animatic.sources.fit import fitted
+from animatic.sources.one_file import OneFile, there
 from animatic.sources.timing import Timed, first_of, last_of, padded_back, padded_front
 from animatic.store import sha256_file
 
@@ -34,11 +35,8 @@ UNTIMED: Final = 100  # milliseconds: what browsers give a frame that says nothi
 
 
 @dataclass(frozen=True, slots=True)
-class PictureSource:
+class PictureSource(OneFile):
     """A picture, or an animation of several."""
-
-    path: Path
-    size: tuple[int, int]
 
     @classmethod
     def find(cls, path: Path) -> PictureSource | None:
@@ -49,21 +47,6 @@ class PictureSource:
         """
         size = picture_size(path)
         return None if size is None else cls(path, size)
-
-    @property
-    def name(self) -> str:
-        """The file's name."""
-        return str(self.path)
-
-    @property
-    def file(self) -> str:
-        """The file's name."""
-        return str(self.path)
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The file alone."""
-        return (self.path,)
 
     def first(self, count: int, fps: Fraction, size: tuple[int, int]) -> Pixels:
         """The first pictures; see :class:`animatic.sources.Source`."""
@@ -152,14 +135,10 @@ def readable(path: Path) -> Iterator[None]:
     from PIL import Image
 
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), there(path):
             # Pillow warns of 89 megapixels, which cameras have, and refuses twice as many.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             yield
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; check its name.") from error
-    except PermissionError as error:
-        raise InputError(f"{path} may not be read; give yourself permission to it.") from error
     except Image.DecompressionBombError as error:
         raise InputError(
             f"The picture {path} is too large to be read ({error}); make it smaller."
