@@ -8,94 +8,24 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import torch
 from benchmarks.gpu_timing import floor, in_turns, percentiles
+from benchmarks.torch_pipeline import torch_pipeline
 
 from animatic import Pipeline, Shot
 from animatic.engine.choice import ROLES
-from animatic.engine.contract import InputCheck
 from animatic.errors import AnimaticError
 from animatic.store import open_bundle
-from animatic.tokenizer import BundleTokenizer
-from animatic_export.blockout.from_bundle import read_decoder, read_denoiser, read_text_encoder
-from animatic_export.blockout.graphs import decoder_plan, denoiser_plan, text_encoder_plan
-from animatic_export.typed import typed_module
 from animatic_export.typed_graphs import add_typed_graphs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-    from animatic.bundle import GraphSpec, Role
     from animatic.store import OpenBundle
-    from animatic_export.graph import GraphPlan
-
-    Tensors = dict[str, np.ndarray[Any, Any]]
 
 PROMPT: Final = "a red truck drives left through a desert at sunset, slow dolly in"
 WARM: Final = 4  # clips: two prompts, captured graphs, compiled kernels
 SEED: Final = 7  # of the clips that are compared
-
-
-class TorchEngine:
-    """A graph's module on the GPU behind the engines' protocol: the same pipeline drives it."""
-
-    def __init__(self, plan: GraphPlan, spec: GraphSpec, *, compiled: bool) -> None:
-        self.spec = spec
-        module = typed_module(plan.module, torch.float16).cuda().eval()
-        # reduce-overhead: with CUDA graphs, which is what the others have.
-        self._module = torch.compile(module, mode="reduce-overhead") if compiled else module
-        self._check = InputCheck(spec)
-        self._states: dict[str, torch.Tensor] = {}
-
-    @torch.no_grad()
-    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> Tensors:
-        """Run once; states stay on the GPU."""
-        arrays, axes = self._check.arrays(inputs)
-        given = {name: torch.from_numpy(array).cuda() for name, array in arrays.items()}
-        for name, tensor in self._check.states.items():
-            kept = self._states.get(name)
-            shape = self._check.state_shape(name, axes, None if kept is None else tuple(kept.shape))
-            dtype = getattr(torch, tensor.dtype)
-            given[name] = torch.zeros(shape, dtype=dtype, device="cuda") if kept is None else kept
-        results = self._module(*(given[tensor.name] for tensor in self.spec.inputs))
-        results = results if isinstance(results, tuple) else (results,)
-        outputs = dict(zip((t.name for t in self.spec.outputs), results, strict=True))
-        pairs = self._check.pairs
-        # Cloned: the next replay of a captured graph writes where this one did.
-        self._states = {pairs[name]: outputs[name].clone() for name in pairs}
-        return {n: value.float().cpu().numpy() for n, value in outputs.items() if n not in pairs}
-
-    def reset(self) -> None:
-        """Forget the states."""
-        self._states = {}
-
-    def close(self) -> None:
-        """Forget everything."""
-        self._states = {}
-
-
-def torch_pipeline(opened: OpenBundle, *, compiled: bool) -> Pipeline:
-    """Chain the bundle's weights in torch, half-typed as the fp16 graphs are."""
-    geometry, denoiser = opened.bundle.geometry, read_denoiser(opened)
-    plans: dict[Role, GraphPlan] = {
-        "text_encoder": text_encoder_plan(read_text_encoder(opened)),
-        "denoiser": denoiser_plan(denoiser),
-        "vae_decoder": decoder_plan(
-            read_decoder(opened),
-            denoiser.config.rows,
-            denoiser.config.columns,
-            scale=geometry.spatial_factor,
-            factor=geometry.temporal_factor,
-        ),
-    }
-    engines = {
-        role: TorchEngine(plan, opened.bundle.graph(role, "fp16"), compiled=compiled)
-        for role, plan in plans.items()
-    }
-    text = opened.bundle.text
-    tokenizer = BundleTokenizer(opened.path(text.tokenizer.file), text)
-    return Pipeline(opened, tokenizer, engines)
 
 
 def blockout(folder: Path, roof: Mapping[str, float] | None, runs: int) -> dict[str, object]:
@@ -112,8 +42,8 @@ def blockout(folder: Path, roof: Mapping[str, float] | None, runs: int) -> dict[
         "onnxruntime_cuda": lambda: Pipeline.open(
             folder, device="onnxruntime-cuda", precision="fp16"
         ),
-        "torch_eager": lambda: torch_pipeline(opened, compiled=False),
-        "torch_compile": lambda: torch_pipeline(opened, compiled=True),
+        "torch_eager": lambda: torch_pipeline(opened, "cuda", compiled=False),
+        "torch_compile": lambda: torch_pipeline(opened, "cuda", compiled=True),
     }
     pipelines: dict[str, Pipeline] = {}
     load: dict[str, float] = {}
