@@ -9,8 +9,8 @@ from animatic.store import open_bundle
 from animatic_export.blockout import from_bundle
 from animatic_export.stored_weights import SHARED, StoredWeights
 from animatic_training import bundle_weights
-from animatic_training.beginning import bundle_weights as weights_of
-from animatic_training.text import CaptionEncoder, read_text_encoder
+from animatic_training.beginning import bundle_weights as vae_weights
+from animatic_training.text import ALIKE, CaptionEncoder, read_text_encoder
 
 
 @pytest.mark.parametrize("role", ["denoiser", "vae_decoder", "text_encoder"])
@@ -35,6 +35,17 @@ def test_the_text_encoder_is_the_bundles() -> None:
 
 
 @torch.no_grad()
+def test_a_batch_of_captions_is_encoded_as_each_of_them_alone() -> None:
+    encoder = CaptionEncoder(32, torch.device("cpu"))
+    captions = [" ".join(["a red truck and"] * (1 + n % 5) + [f"{n}"]) for n in range(ALIKE + 9)]
+    states, mask = encoder(captions)
+    assert states.shape[:2] == mask.shape == (len(captions), 23)
+    for row, caption in enumerate(captions):
+        own, _ = encoder([caption])
+        torch.testing.assert_close(states[row, mask[row]], own[0], rtol=1e-4, atol=1e-4)
+
+
+@torch.no_grad()
 def test_captions_are_encoded_as_the_runtime_encodes_them() -> None:
     encoder = CaptionEncoder(16, torch.device("cpu"))
     states, mask = encoder(["a red truck", "a blue horse gallops left through a desert"])
@@ -46,6 +57,5 @@ def test_captions_are_encoded_as_the_runtime_encodes_them() -> None:
     assert encoder.tokens([""]).tolist() == [[101, 102] + 14 * [0]]
 
 
-def test_networks_may_begin_with_the_bundles() -> None:
-    assert "blocks.0.qkv.weight" in weights_of("denoiser")
-    assert "decoder.layers.0.conv.weight" in weights_of("vae")
+def test_a_vae_may_begin_with_the_bundles() -> None:
+    assert "decoder.layers.0.conv.weight" in vae_weights()

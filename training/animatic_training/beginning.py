@@ -1,4 +1,4 @@
-"""What networks may begin with: an earlier run's weights, or the built-in model's."""
+"""What networks may begin with: an earlier run's weights, or the built-in model's VAE."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _FILES = {"vae": (("vae.pt", "model"),), "denoiser": (("denoiser.pt", "ema"), ("stills.pt", "ema"))}
-_ROLES = {"vae": ("vae_decoder", "vae_encoder"), "denoiser": ("denoiser",)}
 
 
 def run_weights(run: Path, part: str) -> dict[str, Tensor]:
@@ -25,11 +24,11 @@ def run_weights(run: Path, part: str) -> dict[str, Tensor]:
     return {}
 
 
-def bundle_weights(part: str) -> dict[str, Tensor]:
-    """Return the weights of a network of the built-in bundle."""
+def bundle_weights() -> dict[str, Tensor]:
+    """Return the weights of the built-in bundle's VAE."""
     opened = open_bundle(verify=False)
     weights: dict[str, Tensor] = {}
     for graph in opened.bundle.graphs:
-        if graph.role in _ROLES[part] and not graph.made_from:
+        if graph.role in ("vae_decoder", "vae_encoder") and not graph.made_from:
             weights |= read_bundle_weights(opened.path(graph.file))
     return weights

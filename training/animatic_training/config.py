@@ -103,6 +103,17 @@ class DenoiserShape(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     text_queries: int
 
 
+class ReadingConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the prompt's pool learns to read captions, before the first picture (see `reading`)."""
+
+    captions: int
+    """How many are encoded for it."""
+    steps: int
+    """Few enough that the captions are not learnt by heart."""
+    batch: int
+    learning_rate: float
+
+
 class Patterns(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often a batch shows each pattern of given and made latent frames (see `windows`)."""
 
@@ -129,6 +140,8 @@ class TrainConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Of AdamW, on everything else."""
     text_dropout: float
     timestep_shift: float
+    token_share: float
+    """Of each latent frame's tokens that are looked at in the first three quarters of a phase."""
     subject_weight: float
     """What a cell that the subject fills counts beside one without, less 1."""
     ema: float
@@ -178,7 +191,8 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     compile: bool
     """Whether networks go through torch.compile (needs a C++ compiler)."""
     init: Literal["nothing", "bundle"]
-    """What networks begin as: random, or the built-in model's as far as their shapes agree."""
+    """What the VAE begins as: random, or the built-in model's. The denoiser always begins random:
+    version 0's trunk was ahead for three minutes and then in the way (docs/training.md)."""
     text_max_tokens: int
     """Captions are padded (and would be cut) to this many tokens."""
     sizes: tuple[Size, ...]
@@ -188,6 +202,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     vae_training: VaeTraining
     probe: ProbeConfig
     denoiser: DenoiserShape
+    reading: ReadingConfig
     train: TrainConfig
     distill: DistillConfig
     score: ScoreConfig
@@ -280,7 +295,10 @@ def _stage_problems(config: Config) -> Iterator[str]:
     batches = (train.still_batch, train.batch, distill.batch, config.probe.batch)
     if min(*minutes, config.vae_training.minutes) <= 0:
         yield "every stage needs minutes above 0"
-    if min(*batches, config.vae_training.batch, train.views) < 1 or train.batch % train.views:
-        yield "every batch needs at least 1, and the views must divide the denoiser's batch"
+    divided = train.views > 0 and not (train.batch % train.views or train.still_batch % train.views)
+    if min(*batches, config.vae_training.batch) < 1 or not divided:
+        yield "every batch needs at least 1, and the views must divide the denoiser's batches"
+    if not 0 < train.token_share <= 1:
+        yield "the share of tokens must be above 0 and at most 1"
     if not 0 < data.pixel_shards <= data.piece_shards or data.held_out_shards < 1:
         yield "some shards must be kept as pixels, no more than there are, and one be held out"

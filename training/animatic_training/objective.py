@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animatic import schedules
+from animatic_export.blockout.window import PAIR
 from animatic_training.arithmetic import autocast
 from animatic_training.subject_mask import cell_weights
 from animatic_training.world.attributes import CLASSES
@@ -47,19 +48,35 @@ class FlowObjective(nn.Module):
         self.reader = AttributeReader(denoiser.config.width)
         self.subject_weight = subject_weight
 
-    def forward(self, batch: Batch, noise: Tensor, level: Tensor) -> tuple[Tensor, Tensor]:
-        """Return flow loss and reader loss at noise levels [B, 1], for noise like the latents."""
+    def forward(
+        self, batch: Batch, noise: Tensor, level: Tensor, kept: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return flow loss and reader loss at noise levels [B, 1], for noise like the latents.
+
+        `kept` int64 [T, K]: which of each frame's tokens are looked at; all by default.
+        """
         window = batch.window
         sigma = window.sigma(level)
         noisy = window.noised(noise, sigma)
         with autocast(noise.device):
             text, prompt = self.denoiser.read(batch.states, batch.mask)
             velocity = self.denoiser.velocity(
-                noisy, 1000 * sigma, window.positions, text, prompt, batch.mask
+                noisy, 1000 * sigma, window.positions, text, prompt, batch.mask, kept
             )
             reading = self.reader(prompt, batch.labels)
         weights = cell_weights(window.shares, window.made, self.subject_weight)
+        if kept is not None:
+            weights = weights * cells_of(kept, *noise.shape[3:])
         return flow_error(velocity.float(), noise, window, weights), reading.float()
+
+
+def cells_of(kept: Tensor, rows: int, columns: int) -> Tensor:
+    """Return weights [1, T, h, w], of mean 1, that count the cells of the tokens `kept` alone."""
+    frames, count = kept.shape
+    pairs = (columns + PAIR - 1) // PAIR
+    tokens = kept.new_zeros(frames, rows * pairs).scatter(1, kept, 1)
+    cells = tokens.view(1, frames, rows, pairs).repeat_interleave(PAIR, dim=3)[..., :columns]
+    return cells * (rows * pairs / count)
 
 
 def flow_error(velocity: Tensor, noise: Tensor, window: Window, weights: Tensor) -> Tensor:
@@ -75,8 +92,14 @@ def made_weights(window: Window) -> Tensor:
 
 
 def draw_level(batch: int, shift: float, device: torch.device) -> Tensor:
-    """Draw noise levels [B, 1], logit-normal and shifted towards 1."""
-    return shifted(torch.randn(batch, 1, device=device).sigmoid(), shift)
+    """Draw noise levels [B, 1], logit-normal and shifted towards 1.
+
+    A batch's levels are spread evenly over the distribution (arXiv:2107.00630, I.1), in any order:
+    its loss then varies with what it shows, and not with how noisy that happens to be.
+    """
+    spread = (torch.randperm(batch, device=device) + torch.rand(1, device=device)) / batch
+    normal = torch.special.ndtri(spread.clamp(1e-4, 1 - 1e-4))
+    return shifted(normal.sigmoid()[:, None], shift)
 
 
 def shifted(level: Tensor, shift: float) -> Tensor:

@@ -27,6 +27,7 @@ from animatic_training.learner import block_matrices, kernels
 from animatic_training.muon import orthogonalise
 from animatic_training.pieces import Shard, draw_piece
 from animatic_training.probe import FRAMES, SHAPE, Probe
+from animatic_training.train_denoiser import WHOLE, draw_tokens
 from animatic_training.train_probe import DECODED_EVERY
 from animatic_training.windows import PATTERNS
 from animatic_training.world.raycast_torch import render_stages
@@ -94,9 +95,18 @@ def _blank(*shape: int) -> Tensor:
 
 
 def denoiser_operations(
-    config: Config, size: Size, batch: int, length: int, *, trained: bool = False
+    config: Config,
+    size: Size,
+    batch: int,
+    length: int,
+    *,
+    trained: bool = False,
+    share: float = 1.0,
 ) -> int:
-    """Return the operations of a pass over `batch` windows of `length` latent frames."""
+    """Return the operations of a pass over `batch` windows of `length` latent frames.
+
+    share: of their tokens that are looked at.
+    """
     with torch.device("meta"):
         denoiser = WindowDenoiser(config.window)
     rows, columns = size.grid
@@ -104,21 +114,36 @@ def denoiser_operations(
     times = _blank(batch, length)
     states = _blank(batch, config.text_max_tokens, WIDTH)
     mask = torch.ones(batch, config.text_max_tokens, dtype=torch.bool, device="meta")
-    return _count_pass(lambda: denoiser(latents, times, times, states, mask), trained=trained)
+
+    def run() -> Tensor:
+        text, prompt = denoiser.read(states, mask)
+        kept = draw_tokens(latents, share)
+        return denoiser.velocity(latents, times, times, text, prompt, mask, kept)
+
+    return _count_pass(run, trained=trained)
 
 
-def window_operations(config: Config, batch: int, *, trained: bool = False) -> float:
+def over_a_phase(config: Config, operations: Callable[[float], float]) -> float:
+    """Return a mean over a phase of training, by the share of tokens that are looked at."""
+    return WHOLE * operations(config.train.token_share) + (1 - WHOLE) * operations(1.0)
+
+
+def window_operations(
+    config: Config, batch: int, *, trained: bool = False, share: float = 1.0
+) -> float:
     """Return the operations of a pass over a batch of windows, a mean over all patterns."""
     shares = msgspec.structs.asdict(config.train.patterns)
     lengths = {PATTERNS[name].length for name in shares}
     own = {
-        length: denoiser_operations(config, config.sizes[0], batch, length, trained=trained)
+        length: denoiser_operations(
+            config, config.sizes[0], batch, length, trained=trained, share=share
+        )
         for length in lengths | {max(lengths) + 1}
     }
     # Patterns have 4 or 6 latent frames; a window with stills has 1.3 of them on average
     # (`windows.draw_pattern`), each of which costs about what the last one does.
     still = own[max(lengths) + 1] - own[max(lengths)]
-    mean = sum(share * own[PATTERNS[name].length] for name, share in shares.items())
+    mean = sum(often * own[PATTERNS[name].length] for name, often in shares.items())
     return mean / sum(shares.values()) + 1.3 * config.train.still_share * still
 
 
@@ -228,9 +253,15 @@ def costs(config: Config, method: str) -> list[Cost]:
     encoding = encode_piece + 2 * encode_still
     views = 1 + data.mirrored
     encoded = views * (pieces + stills * encode_still / encoding)
-    still_step = denoiser_operations(config, usual, train.still_batch, 1, trained=True)
-    still_step += text_operations(config, train.still_batch)
-    window_step = window_operations(config, train.batch, trained=True)
+    stills_seen, windows = train.still_batch, train.batch
+    still_step = over_a_phase(
+        config,
+        lambda share: denoiser_operations(config, usual, stills_seen, 1, trained=True, share=share),
+    )
+    still_step += text_operations(config, stills_seen // train.views)
+    window_step = over_a_phase(
+        config, lambda share: window_operations(config, windows, trained=True, share=share)
+    )
     window_step += text_operations(config, train.batch // train.views)
     distilling = distillation_operations(config, method)
     probing = probe_operations(config.probe.batch)

@@ -141,7 +141,7 @@ class Workplace:
 
         if self.beginning is not None:
             return run_weights(self.beginning, part)
-        return bundle_weights(part) if self.config.init == "bundle" else {}
+        return bundle_weights() if (part, self.config.init) == ("vae", "bundle") else {}
 
     def batches(self, kind: Kind, *, text_dropout: float = 0.0) -> Batches:
         """Read the latents of pieces, or stills, on to the device; StageError if there are none.

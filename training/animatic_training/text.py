@@ -5,14 +5,14 @@ Nothing else is to be fetched: its 8-bit weights and its tokenizer come with the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 
 from animatic.store import OpenBundle, open_bundle
-from animatic_export.blockout.minilm import MiniLm, minilm_of
+from animatic_export.blockout.minilm import WIDTH, MiniLm, minilm_of
 from animatic_training.arithmetic import autocast
 from animatic_training.bundle_weights import read_bundle_weights
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
+
+
+ALIKE: Final = 16
+"""Captions that a processor encodes at once."""
 
 
 def read_text_encoder(opened: OpenBundle) -> MiniLm:
@@ -50,15 +54,23 @@ class CaptionEncoder:
     def encode(self, ids: Tensor) -> tuple[Tensor, Tensor]:
         """Return states float32 [B, L, 384] and mask bool [B, L] of token ids [B, L].
 
-        On a processor L becomes that of the longest caption: padding would cost as much as words.
+        On a processor L becomes that of the longest caption, and captions of about one length are
+        encoded together: padding would cost as much as words.
         """
         ids = ids.to(self.device)
-        if self.device.type == "cpu":
-            ids = ids[:, : int((ids != 0).sum(1).max())]
-        mask = ids != 0  # [PAD] is token 0, and no caption holds it
+        if self.device.type != "cpu":
+            return self._states(ids), ids != 0
+        lengths = (ids != 0).sum(1)
+        states = torch.zeros(len(ids), int(lengths.max()), WIDTH)
+        for rows in lengths.argsort().split(ALIKE):
+            longest = int(lengths[rows].max())
+            states[rows, :longest] = self._states(ids[rows, :longest])
+        return states, ids[:, : states.shape[1]] != 0
+
+    def _states(self, ids: Tensor) -> Tensor:
         with autocast(self.device):
-            states = self.model(ids.long(), mask)
-        return states.float(), mask
+            # [PAD] is token 0, and no caption holds it.
+            return self.model(ids.long(), ids != 0).float()
 
     def __call__(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]:
         """Return states and mask of captions, as `encode`."""

@@ -14,10 +14,11 @@ import msgspec
 import numpy as np
 import torch
 
-from animatic_export.blockout.window import WindowDenoiser
+from animatic_export.blockout.window import PAIR, WindowDenoiser
 from animatic_training.budget import Budget, longest_step, never, seed_noise
 from animatic_training.learner import Ema, Learner, block_matrices, compile_blocks
 from animatic_training.objective import FlowObjective, draw_level
+from animatic_training.reading import learn_to_read
 from animatic_training.windows import STILL, draw_pattern
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("animatic_training")
 
 READER_WEIGHT: Final = 0.05
+WHOLE: Final = 0.75
+"""Share of a phase's minutes after which all tokens are looked at."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,8 @@ def train_denoiser(
     denoiser = WindowDenoiser(config.window)
     taken = begin_with(denoiser, beginning)
     objective = FlowObjective(denoiser, settings.subject_weight).to(device)
+    if phase.stills and not taken and not (run / phase.file).exists():
+        learn_to_read(objective, batches.encoder, config.reading, config.data.seed)
     ema = Ema(denoiser, settings.ema)
     learner = Learner(
         objective,
@@ -96,7 +101,8 @@ def train_denoiser(
         seed_noise(config.data.seed, phase.number, step)
         noise = torch.randn_like(batch.window.latents)
         level = draw_level(len(noise), settings.timestep_shift, noise.device)
-        flow, reading = objective(batch, noise, level)
+        kept = draw_tokens(noise, settings.token_share) if budget.share < WHOLE else None
+        flow, reading = objective(batch, noise, level, kept)
         learner.step(flow + READER_WEIGHT * reading, budget.rate())
         ema.update(denoiser, step)
         budget.note(flow=flow, reading=reading)
@@ -108,7 +114,7 @@ def draw_batch(config: Config, phase: Phase, batches: Batches, step: int) -> Bat
     settings = config.train
     rng = np.random.default_rng((config.data.seed, phase.number, step))
     if phase.stills:
-        return batches.draw(rng, settings.still_batch, STILL)
+        return batches.draw(rng, settings.still_batch, STILL, views=settings.views)
     pattern, stills = draw_pattern_of(config, rng)
     return batches.draw(rng, settings.batch, pattern, stills, views=settings.views)
 
@@ -117,6 +123,21 @@ def draw_pattern_of(config: Config, rng: np.random.Generator) -> tuple[Pattern, 
     """Draw a batch's pattern, and which of each piece's stills it also holds."""
     shares = msgspec.structs.asdict(config.train.patterns)
     return draw_pattern(rng, shares, config.train.still_share)
+
+
+def draw_tokens(latents: Tensor, share: float) -> Tensor | None:
+    """Draw which tokens of each latent frame of [B, C, T, h, w] are looked at: int64 [T, K].
+
+    None stands for all. Neighbours say much the same, so that half of the tokens of twice
+    as many pictures teach more in the same time (MaskDiT, arXiv:2306.09305; measured in
+    docs/training.md).
+    """
+    if share >= 1:
+        return None
+    frames, rows, columns = latents.shape[2:]
+    tokens = rows * ((columns + PAIR - 1) // PAIR)
+    order = torch.rand(frames, tokens, device=latents.device).argsort(dim=1)
+    return order[:, : max(1, round(share * tokens))].sort(dim=1).values
 
 
 def begin_with(denoiser: WindowDenoiser, weights: Mapping[str, Tensor]) -> int:

@@ -99,6 +99,24 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     return attention(q * q.shape[-1] ** -0.5, k, v, bias)
 
 
+def _take(x: Tensor, kept: Tensor) -> Tensor:
+    """Return the tokens [B, T, K, D] of [B, T, M, D] whose numbers are `kept` [T, K]."""
+    return x[:, torch.arange(len(kept), device=kept.device)[:, None], kept]
+
+
+def _take_angles(rotation: Rotation, kept: Tensor, tokens: int) -> Rotation:
+    """Return the turn [B, 1, T * K, d / 2] of the kept ones of [B, 1, T * M, d / 2]."""
+    frames = torch.arange(len(kept), device=kept.device)[:, None]
+    numbers = (frames * tokens + kept).flatten()
+    return Rotation(*(part[:, :, numbers] for part in rotation))
+
+
+def _put_back(made: Tensor, kept: Tensor, tokens: int) -> Tensor:
+    """Return [B, T, M, D] with [B, T, K, D] at the numbers `kept`, and 0 elsewhere."""
+    index = kept[None, :, :, None].expand(len(made), -1, -1, made.shape[3])
+    return made.new_zeros(*made.shape[:2], tokens, made.shape[3]).scatter(2, index, made)
+
+
 class WindowDenoiser(nn.Module):
     """Predicts the velocity v = noise - x0 of x_t = (1 - sigma) x0 + sigma noise."""
 
@@ -155,14 +173,22 @@ class WindowDenoiser(nn.Module):
         text: Tensor,
         prompt: Tensor,
         text_mask: Tensor | None,
+        kept: Tensor | None = None,
     ) -> Tensor:
-        """Return the velocity, given what `read` made of the prompt."""
+        """Return the velocity, given what `read` made of the prompt.
+
+        Training may look at a few of each frame's tokens alone: `kept` int64 [T, K] are their
+        numbers, and elsewhere the velocity is 0.
+        """
         rows, columns = latents.shape[3:]
         x = self._tokens(latents)
         x = x + self._places(rows, columns, latents.device)
         x = x + (positions == 0).float()[..., None, None] * self.begin
         x = x.to(self.embed.weight.dtype)
-        rotation = self._rotation(positions, rows, x.shape[2] // rows)
+        tokens = x.shape[2]
+        rotation = self._rotation(positions, rows, tokens // rows)
+        if kept is not None:
+            x, rotation = _take(x, kept), _take_angles(rotation, kept, tokens)
         condition = self.time(timestep_embedding(timesteps, 2 * FREQUENCIES)) + prompt[:, None]
         condition = F.silu(condition)[:, :, None]
         shared = self.modulation(condition).unflatten(-1, (6, -1))
@@ -177,6 +203,8 @@ class WindowDenoiser(nn.Module):
         final = self.final_modulation(condition).unflatten(-1, (2, -1)) + self.final_offset
         shift, scale = final.unbind(dim=-2)
         made: Tensor = self.out((_norm(x) * (1 + scale) + shift).to(x.dtype)).to(latents.dtype)
+        if kept is not None:
+            made = _put_back(made, kept, tokens)
         pairs = made.unflatten(3, (PAIR, -1)).unflatten(2, (rows, -1))
         return pairs.flatten(3, 4).permute(0, 4, 1, 2, 3)[..., :columns]
 
