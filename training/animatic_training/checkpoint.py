@@ -55,7 +55,7 @@ def model_card(config: Config, method: str, scores: Mapping[str, float]) -> dict
     spent = ", ".join(f"{name} {value:g}" for name, value in minutes.items())
     pictures = f"{stills} single pictures" if stills else "their single pictures"
     mirrored = ", and their mirror images" if data.mirrored else ""
-    begun = "From nothing" if config.init == "nothing" else "Begun with the VAE of the model before it"
+    begun = "From nothing" if config.init == "nothing" else "Begun with the VAE before it"
     return {
         "data": (
             f"{pieces} pieces of shots of 25 frames and {pictures} of a procedural world"
