@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.once import once
 from tests.runtime.tiny_bundle import write_tiny_bundle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -31,17 +32,18 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def half_blockout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of Blockout with its fp16 graphs too; copy it before changing it (half a minute).
+    """The folder of Blockout with its fp16 graphs too; copy it before changing it.
 
     Exported by torch, which is imported here because most tests do without.
     """
     from animatic.store import shipped_bundle_path
     from animatic_export.typed_graphs import add_typed_graphs
 
-    root = tmp_path_factory.mktemp("half") / "blockout"
-    shutil.copytree(shipped_bundle_path(), root)
-    add_typed_graphs(root, "fp16")
-    return root
+    def make(root: Path) -> None:
+        shutil.copytree(shipped_bundle_path(), root)
+        add_typed_graphs(root, "fp16")
+
+    return once(tmp_path_factory, "blockout-fp16", make)
 
 
 @pytest.fixture(scope="session")
@@ -50,6 +52,8 @@ def typed_blockout(half_blockout: Path, tmp_path_factory: pytest.TempPathFactory
     from animatic_calibration.calibrate import Settings, calibrate_bundle
     from animatic_calibration.prompts import built_in_prompts, split_prompts
 
-    root = Path(shutil.copytree(half_blockout, tmp_path_factory.mktemp("typed") / "blockout"))
-    calibrate_bundle(root, split_prompts(built_in_prompts(), 4), Settings())
-    return root
+    def make(root: Path) -> None:
+        shutil.copytree(half_blockout, root)
+        calibrate_bundle(root, split_prompts(built_in_prompts(), 4), Settings())
+
+    return once(tmp_path_factory, "blockout-int8", make)

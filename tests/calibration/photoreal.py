@@ -8,7 +8,6 @@ float16 made float32.
 
 from __future__ import annotations
 
-import os
 import shutil
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar
 
@@ -21,7 +20,6 @@ from onnx import TensorProto, numpy_helper
 from torch import nn
 
 from animatic.bundle import Conditioning, GraphSpec, LatentStats, SamplerSpec, Size, Tier
-from animatic.lock import locked
 from animatic.store import open_bundle, sha256_file, write_bundle
 from animatic.text_cache import SWITCH
 from animatic_calibration.calibrate import calibrate_bundle
@@ -44,6 +42,7 @@ from animatic_export.wan.vae_graph import wan_decoder_plan
 from animatic_export.wan.vae_names import WanVaeConfig
 from animatic_export.weights import storage_of
 from tests.calibration.calibrating import LENIENT, PROMPTS
+from tests.once import once
 from tests.runtime.tiny_bundle import TEXT_WIDTH, write_tiny_bundle
 
 if TYPE_CHECKING:
@@ -115,30 +114,24 @@ def calibrated_bundle(kind: str, factory: pytest.TempPathFactory) -> Path:
 
     It is calibrated as if clips took minutes, and but for Wan as if the graphs were gigabytes.
     """
-    base = factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        base = base.parent  # which all workers share
-    root = base / f"photoreal-{kind}-int8"
-    with locked(base, lambda: None):
-        if not root.exists():
-            unfinished = base / f"photoreal-{kind}-unfinished"
-            shutil.copytree(_bundle(kind, base), unfinished)
-            limits = Limits(costly=0)
-            if kind != "wan":
-                limits = Limits(costly=0, in_memory=0, one_file=0)
-            with pytest.MonkeyPatch.context() as patch:
-                patch.setenv(SWITCH, "0")
-                calibrate_bundle(unfinished, PROMPTS, LENIENT, limits=limits)
-            unfinished.rename(root)
-    return root
+
+    def make(root: Path) -> None:
+        _write_bundle(kind, root, factory)
+        limits = Limits(costly=0)
+        if kind != "wan":
+            limits = Limits(costly=0, in_memory=0, one_file=0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv(SWITCH, "0")
+            calibrate_bundle(root, PROMPTS, LENIENT, limits=limits)
+
+    return once(factory, f"photoreal-{kind}-int8", make)
 
 
-def _bundle(kind: str, base: Path) -> Path:
-    root = base / f"photoreal-{kind}"
+def _write_bundle(kind: str, root: Path, factory: pytest.TempPathFactory) -> None:
     family = FAMILIES[kind]
     write_tiny_bundle(root)
     bundle = open_bundle(root).bundle
-    typed = [_exported(name, base) for name in family.graphs]
+    typed = [_exported(name, factory) for name in family.graphs]
     graphs = [bundle.graph("text_encoder")]
     for folder, spec in typed:
         shutil.copy(folder / spec.file, root)
@@ -171,7 +164,6 @@ def _bundle(kind: str, base: Path) -> Path:
             graphs=tuple(graphs),
         ),
     )
-    return root
 
 
 def _plan_wan() -> GraphPlan:
@@ -234,14 +226,14 @@ def _random(module: Module, spread: float = 1.0) -> Module:
     return module.eval().requires_grad_(requires_grad=False)
 
 
-def _exported(name: str, base: Path) -> tuple[Path, GraphSpec]:
-    folder = base / f"photoreal-graph-{name}"
-    described = folder / "spec.json"
-    if not described.exists():
+def _exported(name: str, factory: pytest.TempPathFactory) -> tuple[Path, GraphSpec]:
+    def make(folder: Path) -> None:
         folder.mkdir()
         spec = export_graph(typed_plan(_PLANS[name](), "fp16", "b" * 64), folder).spec
-        described.write_bytes(msgspec.json.encode(spec))
-    return folder, msgspec.json.decode(described.read_bytes(), type=GraphSpec)
+        (folder / "spec.json").write_bytes(msgspec.json.encode(spec))
+
+    folder = once(factory, f"photoreal-graph-{name}", make)
+    return folder, msgspec.json.decode((folder / "spec.json").read_bytes(), type=GraphSpec)
 
 
 def _widened(root: Path, spec: GraphSpec) -> GraphSpec:

@@ -1,12 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
-from unittest.mock import Mock
 
 import msgspec
 import numpy as np
@@ -35,6 +32,8 @@ from animatic_export.steps import wanted_precisions
 from tests.export.toy import DENOISER, VAE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from animatic.store import OpenBundle
 
 SIGMAS = [1.0, 0.75, 0.5]
@@ -257,19 +256,6 @@ def _sum_over_four() -> onnx.ModelProto:
     )
     opset = helper.make_opsetid("", OPSET)
     return helper.make_model(graph, opset_imports=[opset], ir_version=10)
-
-
-def test_the_benchmark_refuses_another_sampler() -> None:
-    path = Path(__file__).parents[2] / "benchmarks" / "cpu.py"
-    spec = importlib.util.spec_from_file_location("cpu_benchmark", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    opened = Mock()
-    opened.bundle.sampler.kind = "renoise"
-    with pytest.raises(SystemExit, match=r"'renoise'.*Euler alone"):
-        module.TorchChain(opened, compiled=False)
 
 
 @pytest.mark.slow
