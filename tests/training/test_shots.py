@@ -50,9 +50,10 @@ class Seen(WindowDenoiser):
         text: torch.Tensor,
         prompt: torch.Tensor,
         text_mask: torch.Tensor | None,
+        kept: torch.Tensor | None = None,
     ) -> torch.Tensor:
         self.timesteps, self.positions = timesteps, positions
-        return super().velocity(latents, timesteps, positions, text, prompt, text_mask)
+        return super().velocity(latents, timesteps, positions, text, prompt, text_mask, kept)
 
 
 @pytest.fixture

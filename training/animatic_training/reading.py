@@ -42,6 +42,7 @@ def learn_to_read(
     learnt = [*denoiser.pool.parameters(), *reader.parameters()]
     optimiser = torch.optim.AdamW(learnt, lr=settings.learning_rate, betas=(0.9, 0.98))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
+    surprise = torch.zeros(())
     for _ in range(settings.steps):
         rows = torch.from_numpy(rng.integers(len(labels), size=settings.batch))
         rows = to_device(rows, states.device)
@@ -55,7 +56,8 @@ def learn_to_read(
         (loss.float() + LENGTH_WEIGHT * length).backward()
         optimiser.step()
         schedule.step()
-    log.info("captions are read: cross-entropy %.3f over %d attributes", loss, labels.shape[1])
+        surprise = loss.detach()
+    log.info("captions are read: cross-entropy %.3f", surprise)
 
 
 def encoded_captions(

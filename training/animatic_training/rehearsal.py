@@ -36,6 +36,8 @@ SECONDS: Final[Mapping[str, float]] = {
 200 steps nearly all of them."""
 PIECES: Final = 25
 PROMPTS: Final = 24
+CAPTIONS: Final = 200
+READING_STEPS: Final = 10
 
 
 def rehearsed(config: Config) -> Config:
@@ -59,6 +61,7 @@ def rehearsed(config: Config) -> Config:
     return msgspec.structs.replace(
         config,
         data=data,
+        reading=msgspec.structs.replace(config.reading, captions=CAPTIONS, steps=READING_STEPS),
         train=train,
         vae_training=msgspec.structs.replace(config.vae_training, minutes=minutes["vae"]),
         distill=msgspec.structs.replace(config.distill, minutes=minutes["distill"]),
