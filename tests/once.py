@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 from animatic.lock import locked
@@ -27,6 +28,7 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
     with locked(held, lambda: None):
         if not made.exists():
             unfinished = base / f"{name}.unfinished"
+            shutil.rmtree(unfinished, ignore_errors=True)  # of one that failed
             make(unfinished)
             unfinished.rename(made)
     return made

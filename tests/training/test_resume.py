@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import torch
 
 from animatic_export.blockout.window import WindowDenoiser
 from animatic_training import budget
+from animatic_training import train_denoiser as train_denoiser_module
 from animatic_training.batches import Batches
 from animatic_training.budget import Budget, read_checkpoint
 from animatic_training.distill import distil, student_file
+from animatic_training.objective import FlowObjective
 from animatic_training.pixels import PixelShard
 from animatic_training.train_denoiser import still_phase, train_denoiser, window_phase
 from animatic_training.train_vae import train_vae
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from torch import Tensor
+
+    from animatic_training.batches import Batch
     from animatic_training.config import Config
 
 CPU = torch.device("cpu")
@@ -90,6 +95,36 @@ def test_the_denoiser(config: Config, tmp_path: Path, kind: str) -> None:
         train_denoiser(config, phase, batches, run, CPU, {})
 
     assert_resumes(train, tmp_path, phase.file, "ema", phase.minutes)
+
+
+def test_captions_are_read_once_and_tokens_left_out_at_first(
+    config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stills = Batches([latent_set(config, kind="still")], WordEncoder(12, CPU))
+    pieces = Batches([latent_set(config)], WordEncoder(12, CPU))
+    read, looked = [], []
+
+    def forward(own: FlowObjective, batch: Batch, noise: Tensor, level: Tensor, kept: Any) -> Any:
+        looked.append(kept is None)
+        return flow(own, batch, noise, level, kept)
+
+    flow = FlowObjective.forward
+    monkeypatch.setattr(train_denoiser_module, "learn_to_read", lambda *_: read.append(True))
+    monkeypatch.setattr(FlowObjective, "forward", forward)
+    phase = still_phase(config)
+    tick(monkeypatch, 8, phase.minutes)
+    begun = train_denoiser(config, phase, stills, tmp_path, CPU, {}).state_dict()
+    assert (len(read), looked) == (1, [False] * 6 + [True] * 2)
+    train_denoiser(config, phase, stills, tmp_path, CPU, {})  # it is done
+    train_denoiser(config, window_phase(config), pieces, tmp_path, CPU, {})
+    folders = [tmp_path / name for name in ("begun", "partly")]
+    for folder in folders:
+        folder.mkdir()
+    train_denoiser(config, phase, stills, folders[0], CPU, begun)
+    assert len(read) == 1
+    without = {name: weight for name, weight in begun.items() if name != "pool.queries"}
+    train_denoiser(config, phase, stills, folders[1], CPU, without)
+    assert len(read) == 2
 
 
 @pytest.mark.parametrize("method", ["dmd", "perflow"])

@@ -192,7 +192,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Whether networks go through torch.compile (needs a C++ compiler)."""
     init: Literal["nothing", "bundle"]
     """What the VAE begins as: random, or the built-in model's. The denoiser always begins random:
-    version 0's trunk was ahead for three minutes and then in the way (docs/training.md)."""
+    version 0's trunk was ahead for three minutes and then in the way (docs/log.md)."""
     text_max_tokens: int
     """Captions are padded (and would be cut) to this many tokens."""
     sizes: tuple[Size, ...]

@@ -71,7 +71,10 @@ class FlowObjective(nn.Module):
 
 
 def cells_of(kept: Tensor, rows: int, columns: int) -> Tensor:
-    """Return weights [1, T, h, w], of mean 1, that count the cells of the tokens `kept` alone."""
+    """Return weights [1, T, h, w] that count the cells of the tokens `kept` alone.
+
+    Over all draws of so many tokens a cell counts 1 on average.
+    """
     frames, count = kept.shape
     pairs = (columns + PAIR - 1) // PAIR
     tokens = kept.new_zeros(frames, rows * pairs).scatter(1, kept, 1)

@@ -124,8 +124,12 @@ def denoiser_operations(
 
 
 def over_a_phase(config: Config, operations: Callable[[float], float]) -> float:
-    """Return a mean over a phase of training, by the share of tokens that are looked at."""
-    return WHOLE * operations(config.train.token_share) + (1 - WHOLE) * operations(1.0)
+    """Return a step's mean cost over a phase, from its cost by the share of tokens looked at.
+
+    The phase is divided by the clock, so it is speeds that are averaged.
+    """
+    few, whole = operations(config.train.token_share), operations(1.0)
+    return 1 / (WHOLE / few + (1 - WHOLE) / whole)
 
 
 def window_operations(
@@ -253,23 +257,26 @@ def costs(config: Config, method: str) -> list[Cost]:
     encoding = encode_piece + 2 * encode_still
     views = 1 + data.mirrored
     encoded = views * (pieces + stills * encode_still / encoding)
+    with torch.device("meta"):
+        blocks = muon_operations(block_matrices(WindowDenoiser(config.window)))
+        convolutions = muon_operations(kernels(VideoVae(config.vae)))
     stills_seen, windows = train.still_batch, train.batch
-    still_step = over_a_phase(
-        config,
-        lambda share: denoiser_operations(config, usual, stills_seen, 1, trained=True, share=share),
-    )
-    still_step += text_operations(config, stills_seen // train.views)
-    window_step = over_a_phase(
-        config, lambda share: window_operations(config, windows, trained=True, share=share)
-    )
-    window_step += text_operations(config, train.batch // train.views)
+    read_stills = text_operations(config, stills_seen // train.views)
+    read_windows = text_operations(config, windows // train.views)
+
+    def still_cost(share: float) -> float:
+        cost = denoiser_operations(config, usual, stills_seen, 1, trained=True, share=share)
+        return cost + read_stills + blocks
+
+    def window_cost(share: float) -> float:
+        cost = window_operations(config, windows, trained=True, share=share)
+        return cost + read_windows + blocks
+
+    still_step, window_step = over_a_phase(config, still_cost), over_a_phase(config, window_cost)
     distilling = distillation_operations(config, method)
     probing = probe_operations(config.probe.batch)
     probing += config.probe.batch * sum(coding_operations(config, FRAMES)) // DECODED_EVERY
     scoring = _scoring_operations(config, decode_piece / PIECE_LATENTS)
-    with torch.device("meta"):
-        blocks = muon_operations(block_matrices(WindowDenoiser(config.window)))
-        convolutions = muon_operations(kernels(VideoVae(config.vae)))
     taught = sum(map(len, config.distill.schedules)) / len(config.distill.schedules)
     updates = config.distill.critic_steps + 1 if method == "dmd" else taught
     vae, distill, probe = config.vae_training, config.distill, config.probe
@@ -278,8 +285,8 @@ def costs(config: Config, method: str) -> list[Cost]:
         Cost("vae", vae_operations(config) + convolutions, "vae", vae.batch, vae.minutes),
         Cost("latents: drawn", drawing, "draw", 1, steps=drawn),
         Cost("latents: encoded", encoding, "vae", 1, steps=encoded),
-        Cost("stills", still_step + blocks, "denoiser", train.still_batch, train.still_minutes),
-        Cost("denoiser", window_step + blocks, "denoiser", train.batch, train.minutes),
+        Cost("stills", still_step, "denoiser", train.still_batch, train.still_minutes),
+        Cost("denoiser", window_step, "denoiser", train.batch, train.minutes),
         Cost("distill", distilling + updates * blocks, "denoiser", distill.batch, distill.minutes),
         Cost("probe", probing, "probe", probe.batch, probe.minutes),
         Cost("score", scoring, "denoiser", 1, steps=config.score.prompts),

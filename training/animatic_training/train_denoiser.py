@@ -79,7 +79,8 @@ def train_denoiser(
     denoiser = WindowDenoiser(config.window)
     taken = begin_with(denoiser, beginning)
     objective = FlowObjective(denoiser, settings.subject_weight).to(device)
-    if phase.stills and not taken and not (run / phase.file).exists():
+    reads = taken >= {name for name in denoiser.state_dict() if name.startswith("pool.")}
+    if phase.stills and not reads and not (run / phase.file).exists():
         learn_to_read(objective, batches.encoder, config.reading, config.data.seed)
     ema = Ema(denoiser, settings.ema)
     learner = Learner(
@@ -95,7 +96,7 @@ def train_denoiser(
     if config.compile:
         compile_blocks(denoiser)
     count = sum(parameter.numel() for parameter in denoiser.parameters())
-    log.info("%d pictures; %d parameters, begun with %d", len(batches), count, taken)
+    log.info("%d pictures; %d parameters; %d weights begun with", len(batches), count, len(taken))
     for step in budget:
         batch = draw_batch(config, phase, batches, step)
         seed_noise(config.data.seed, phase.number, step)
@@ -128,9 +129,8 @@ def draw_pattern_of(config: Config, rng: np.random.Generator) -> tuple[Pattern, 
 def draw_tokens(latents: Tensor, share: float) -> Tensor | None:
     """Draw which tokens of each latent frame of [B, C, T, h, w] are looked at: int64 [T, K].
 
-    None stands for all. Neighbours say much the same, so that half of the tokens of twice
-    as many pictures teach more in the same time (MaskDiT, arXiv:2306.09305; measured in
-    docs/training.md).
+    None stands for all. Neighbours say much the same: half of them cost two thirds of a step on two
+    cores and teach nearly as much (MaskDiT, arXiv:2306.09305; measured in docs/log.md).
     """
     if share >= 1:
         return None
@@ -140,9 +140,9 @@ def draw_tokens(latents: Tensor, share: float) -> Tensor | None:
     return order[:, : max(1, round(share * tokens))].sort(dim=1).values
 
 
-def begin_with(denoiser: WindowDenoiser, weights: Mapping[str, Tensor]) -> int:
-    """Take over weights whose names and shapes agree; return how many parameters they are."""
+def begin_with(denoiser: WindowDenoiser, weights: Mapping[str, Tensor]) -> set[str]:
+    """Take over weights whose names and shapes agree; return their names."""
     own = denoiser.state_dict()
     fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
     denoiser.load_state_dict({**own, **fitting})
-    return sum(weight.numel() for weight in fitting.values())
+    return set(fitting)
