@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from animatic_training.transfer import to_device
 from animatic_training.windows import STILL, Pattern, Window, begins, cut
 
 if TYPE_CHECKING:
@@ -89,10 +90,3 @@ class Batches:
 
     def _empty(self, tokens: Tensor) -> Tensor:
         return to_device(torch.from_numpy(self.encoder.empty), tokens.device)
-
-
-def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a copy on a device, for which an accelerator's other work is not waited for."""
-    if device.type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)

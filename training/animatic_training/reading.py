@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from animatic_training.arithmetic import autocast
-from animatic_training.batches import to_device
+from animatic_training.transfer import to_device
 from animatic_training.world.attributes import sample_attributes
 from animatic_training.world.captions import write_caption
 

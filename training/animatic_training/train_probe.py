@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from animatic_training.arithmetic import autocast
-from animatic_training.batches import to_device
 from animatic_training.budget import Budget, longest_step, never, seed_noise
 from animatic_training.coding import decode_again
 from animatic_training.pieces import mirrored_labels
 from animatic_training.probe import FRAMES, Probe, to_probe
+from animatic_training.transfer import to_device
 from animatic_training.world.attributes import CLASSES, ShotAttributes
 
 if TYPE_CHECKING:

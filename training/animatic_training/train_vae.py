@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from animatic_export.blockout.vae import VideoVae
 from animatic_training.arithmetic import autocast
-from animatic_training.batches import to_device
 from animatic_training.budget import Budget, longest_step, never, seed_noise
 from animatic_training.coding import AT_ONCE, to_video
 from animatic_training.learner import Learner, kernels
+from animatic_training.transfer import to_device
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -11,7 +11,7 @@ import numpy as np
 
 from animatic.errors import InputError
 from animatic.sources.fit import fitted
-from animatic.sources.one_file import OneFile, there
+from animatic.sources.stored import OneFile, there
 from animatic.sources.timing import Timed, first_of, last_of, padded_back, padded_front
 from animatic.store import sha256_file
 

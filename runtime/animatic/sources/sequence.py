@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from animatic.errors import InputError
 from animatic.sources.picture import picture_size, read_picture, readable
+from animatic.sources.stored import Stored
 from animatic.sources.timing import padded_back, padded_front
 
 if TYPE_CHECKING:
@@ -24,12 +25,10 @@ __all__ = ["SequenceSource"]
 
 
 @dataclass(frozen=True, slots=True)
-class SequenceSource:
+class SequenceSource(Stored):
     """Files that are a clip in their order; they say no rate, so each is a frame of the shot."""
 
-    path: Path
     files: tuple[Path, ...]
-    size: tuple[int, int]
 
     @classmethod
     def of(cls, path: Path, files: Sequence[Path]) -> SequenceSource:
@@ -41,17 +40,7 @@ class SequenceSource:
         size = picture_size(files[0])
         if size is None:
             raise InputError(f"{files[0]} is no picture; get a whole copy of it, or move it away.")
-        return cls(path, tuple(files), size)
-
-    @property
-    def name(self) -> str:
-        """The folder or the pattern."""
-        return str(self.path)
-
-    @property
-    def file(self) -> str:
-        """The folder or the pattern."""
-        return str(self.path)
+        return cls(path, size, tuple(files))
 
     def first(self, count: int, _fps: Fraction, size: tuple[int, int]) -> Pixels:
         """The first pictures; see :class:`animatic.sources.Source`."""

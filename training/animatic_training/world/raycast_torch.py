@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from animatic_training.transfer import to_device
 from animatic_training.world import falling as drop
 from animatic_training.world import stage as at
 from animatic_training.world.raycast import BAND, GAMMA, OFFSETS, SKY, STEEP
@@ -144,18 +145,11 @@ def tensors(
     subject = np.zeros(solids, np.uint8)
     subject[:present] = stage.subject
     made = (
-        _carried(torch.from_numpy(array), device)
+        to_device(torch.from_numpy(array), device)
         for array in (table, stage.settings, falling, subject)
     )
     table_, settings_, falling_, subject_ = made
     return table_, settings_, falling_, subject_
-
-
-def _carried(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return a copy on a device; a GPU goes on drawing what came before."""
-    if torch.device(device).type != "cuda":
-        return tensor.to(device)
-    return tensor.pin_memory().to(device, non_blocking=True)
 
 
 def draw_stage(

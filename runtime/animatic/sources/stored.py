@@ -1,4 +1,4 @@
-"""What a film and a picture have in common: each is one file."""
+"""What sources that lie on the disk have in common: the path that names them."""
 
 from __future__ import annotations
 
@@ -12,25 +12,30 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-__all__ = ["OneFile", "there"]
+__all__ = ["OneFile", "Stored", "there"]
 
 
 @dataclass(frozen=True, slots=True)
-class OneFile:
-    """A source that is one file; see :class:`animatic.sources.Source`."""
+class Stored:
+    """A source that a path names; see :class:`animatic.sources.Source`."""
 
     path: Path
     size: tuple[int, int]
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """The path as it was given."""
         return str(self.path)
 
     @property
     def file(self) -> str:
-        """The file's name."""
+        """The path as it was given."""
         return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class OneFile(Stored):
+    """A source that is one file."""
 
     @property
     def files(self) -> tuple[Path, ...]:
