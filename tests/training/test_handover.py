@@ -17,7 +17,7 @@ from animatic_training.handover import hand_over, take_up
 from animatic_training.parts import PartsError
 from animatic_training.stages import STAGES, StageError, Workplace
 from animatic_training.train_denoiser import train_denoiser, window_phase
-from tests.training.toy import Clock, WordEncoder, latent_set, read_toml, shake
+from tests.training.toy import Clock, WordEncoder, latent_set, shake
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,11 +25,6 @@ if TYPE_CHECKING:
     from animatic_training.config import Config
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 @pytest.fixture(autouse=True)

@@ -17,21 +17,14 @@ from animatic_training.reading import encoded_captions, learn_to_read
 from animatic_training.train_denoiser import draw_tokens
 from animatic_training.windows import PATTERNS
 from animatic_training.world.attributes import CLASSES
-from tests.training.toy import WordEncoder, latent_set, read_toml, shake
+from tests.training.toy import WordEncoder, latent_set, shake
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from animatic_training.config import Config
 
 CPU = torch.device("cpu")
 ROWS, COLUMNS, FRAMES = 2, 5, 3  # the last token of a row is half outside
 TOKENS = ROWS * 3
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 @pytest.fixture

@@ -20,17 +20,12 @@ from animatic_training.pieces import (
 from animatic_training.pixels import is_there, keep_pixels, open_pixels
 from animatic_training.renders import Chunk, from_disk, rendered
 from animatic_training.world.attributes import CLASSES
-from tests.training.toy import InTurn, read_toml
+from tests.training.toy import InTurn
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from animatic_training.config import Config
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 def test_a_piece_is_made_from_seed_and_number_alone(config: Config) -> None:

@@ -16,19 +16,12 @@ from animatic_training.learner import Learner
 from animatic_training.objective import FlowObjective
 from animatic_training.train_vae import VaeObjective, crop_latents
 from animatic_training.windows import PATTERNS
-from tests.training.toy import WordEncoder, latent_set, read_toml
+from tests.training.toy import WordEncoder, latent_set
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from animatic_training.config import Config
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 def by_hand(config: Config, batch: int, length: int) -> int:

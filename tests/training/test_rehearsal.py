@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import msgspec
 import pytest
 from click.testing import CliRunner
 
-from animatic_training import budget, plan, rehearsal, renders, stages
+from animatic_training import budget, plan, rehearsal, stages
 from animatic_training.cli import command
 from animatic_training.config import load_config
 from animatic_training.pieces import piece_shards
 from animatic_training.plan import Cost
 from animatic_training.rehearsal import rehearsed
-from tests.training.toy import TOML, Clock, InTurn
+from tests.training.toy import TOML, Clock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 
@@ -35,17 +33,13 @@ def test_what_is_rehearsed_has_the_real_shapes(name: str) -> None:
         assert ours["minutes"] < theirs["minutes"]
 
 
+@pytest.mark.usefixtures("drawn_here")
 @pytest.mark.slow
 def test_a_rehearsal_says_how_fast_a_stage_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def workers(_: int) -> Iterator[InTurn]:
-        yield InTurn()
-
     clock = Clock(0.5)
     monkeypatch.setattr(budget, "time", clock)
-    monkeypatch.setattr(renders, "workers", workers)
     monkeypatch.setattr(rehearsal, "SECONDS", dict.fromkeys(rehearsal.SECONDS, 2.0))
     monkeypatch.setattr(rehearsal, "PIECES", 2)
     monkeypatch.setattr(plan, "costs", lambda *_: [Cost("vae", 3e12, "vae", 2, 1.0)])
@@ -64,18 +58,14 @@ def test_a_rehearsal_says_how_fast_a_stage_is(
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["rehearsal"]
 
 
+@pytest.mark.usefixtures("drawn_here")
 def test_a_stage_that_fails_does_not_hide_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    @contextmanager
-    def workers(_: int) -> Iterator[InTurn]:
-        yield InTurn()
-
     def fail(_: object) -> None:
         raise RuntimeError
 
     met: list[object] = []
-    monkeypatch.setattr(renders, "workers", workers)
     monkeypatch.setattr(plan, "costs", lambda *_: [])
     monkeypatch.setitem(stages.STAGES, "latents", fail)
     monkeypatch.setitem(stages.STAGES, "score", met.append)

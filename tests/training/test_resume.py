@@ -17,7 +17,7 @@ from animatic_training.objective import FlowObjective
 from animatic_training.pixels import PixelShard
 from animatic_training.train_denoiser import still_phase, train_denoiser, window_phase
 from animatic_training.train_vae import train_vae
-from tests.training.toy import Clock, WordEncoder, latent_set, read_toml, shake
+from tests.training.toy import Clock, WordEncoder, latent_set, shake
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,11 +30,6 @@ if TYPE_CHECKING:
 
 CPU = torch.device("cpu")
 CHECKPOINT_STEPS = 2
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 def tick(patch: pytest.MonkeyPatch, steps: int, minutes: float) -> None:

@@ -15,11 +15,9 @@ from animatic_training.config import BLOCK, CONTEXT, TEMPORAL_FACTOR
 from animatic_training.score_shots import distances
 from animatic_training.shots import Model, Shots
 from animatic_training.windows import still_position
-from tests.training.toy import WordEncoder, read_toml, shake
+from tests.training.toy import WordEncoder, shake
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from animatic_training.config import Config
 
 SEED = 3
@@ -54,11 +52,6 @@ class Seen(WindowDenoiser):
     ) -> torch.Tensor:
         self.timesteps, self.positions = timesteps, positions
         return super().velocity(latents, timesteps, positions, text, prompt, text_mask, kept)
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,21 +12,19 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from animatic_training import budget, renders, score, text
+from animatic_training import budget, score, text
 from animatic_training.budget import Budget, read_checkpoint, write_checkpoint
 from animatic_training.latents import as_stills, load_latents, vae_digest
 from animatic_training.pieces import piece_shards
 from animatic_training.pixels import open_pixels
 from animatic_training.stages import STAGES, StageError, Workplace
 from animatic_training.world.attributes import CLASSES
-from tests.training.toy import Clock, InTurn, WordEncoder, read_toml
+from tests.training.toy import Clock, WordEncoder, read_toml
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("drawn_here")]
 
 CPU = torch.device("cpu")
 
@@ -41,12 +38,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Workplace:
 
 @pytest.fixture(autouse=True)
 def _toy_surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
-    @contextmanager
-    def workers(_: int) -> Iterator[InTurn]:
-        yield InTurn()
-
     monkeypatch.setattr(budget, "time", Clock(0.05))  # seconds that a step takes
-    monkeypatch.setattr(renders, "workers", workers)
     for module in (text, score):
         monkeypatch.setattr(module, "CaptionEncoder", WordEncoder)
 

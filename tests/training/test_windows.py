@@ -18,20 +18,13 @@ from animatic_training.windows import (
     draw_pattern,
     still_position,
 )
-from tests.training.toy import WordEncoder, latent_set, read_toml
+from tests.training.toy import WordEncoder, latent_set
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from animatic_training.config import Config
     from animatic_training.latents import LatentSet
 
 ROWS = torch.tensor([0, 2, 5])
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return read_toml(tmp_path)
 
 
 @pytest.fixture
