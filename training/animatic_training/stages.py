@@ -248,14 +248,15 @@ def run_stills(place: Workplace) -> None:
 
 def run_denoiser(place: Workplace) -> None:
     """Train it on windows of shots: the many-step teacher."""
-    from animatic_training.train_denoiser import train_denoiser, window_phase
+    from animatic_training.train_denoiser import reader_weights, train_denoiser, window_phase
 
     config = place.config
     if place.is_finished("denoiser.pt", config.train.minutes):
         return
     begun: dict[str, Tensor] = {}
     if not place.has("denoiser.pt"):
-        begun = place.finished("stills.pt", "stills", config.train.still_minutes)["ema"]
+        stills = place.finished("stills.pt", "stills", config.train.still_minutes)
+        begun = stills["ema"] | reader_weights(stills["objective"])
     batches = place.batches("piece", text_dropout=config.train.text_dropout)
     phase = window_phase(config)
     train_denoiser(config, phase, batches, place.run, place.device, begun, stop=place.stop)

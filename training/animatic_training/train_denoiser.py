@@ -72,13 +72,15 @@ def train_denoiser(
 ) -> WindowDenoiser:
     """Train for the phase's minutes, resuming from its file; return the average.
 
-    `beginning`: weights to begin with, as many as there are of the right name and shape.
+    `beginning`: weights to begin with (see `begin_with`), as many as there are of the right name
+    and shape.
     """
     torch.manual_seed(config.data.seed + phase.number)
     settings = config.train
     denoiser = WindowDenoiser(config.window)
-    taken = begin_with(denoiser, beginning)
-    objective = FlowObjective(denoiser, settings.subject_weight).to(device)
+    objective = FlowObjective(denoiser, settings.subject_weight)
+    taken = begin_with(objective, beginning)
+    objective.to(device)
     reads = taken >= {name for name in denoiser.state_dict() if name.startswith("pool.")}
     if phase.stills and not reads and not (run / phase.file).exists():
         learn_to_read(objective, batches.encoder, config.reading, config.data.seed)
@@ -140,9 +142,19 @@ def draw_tokens(latents: Tensor, share: float) -> Tensor | None:
     return order[:, : max(1, round(share * tokens))].sort(dim=1).values
 
 
-def begin_with(denoiser: WindowDenoiser, weights: Mapping[str, Tensor]) -> set[str]:
-    """Take over weights whose names and shapes agree; return their names."""
-    own = denoiser.state_dict()
+def begin_with(objective: FlowObjective, weights: Mapping[str, Tensor]) -> set[str]:
+    """Take over weights whose names and shapes agree; return their names.
+
+    Names are the denoiser's own, and the reader's after "reader.".
+    """
+    own = dict(objective.denoiser.state_dict(), **reader_weights(objective.state_dict()))
     fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
-    denoiser.load_state_dict({**own, **fitting})
+    with torch.no_grad():
+        for name, weight in fitting.items():
+            own[name].copy_(weight)
     return set(fitting)
+
+
+def reader_weights(objective: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the reader's share of an objective's weights: a fresh one would pull at the pool."""
+    return {name: weight for name, weight in objective.items() if name.startswith("reader.")}
