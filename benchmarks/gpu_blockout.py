@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from benchmarks.contenders import PROMPT, clip, first_frame
 from benchmarks.gpu_timing import floor, in_turns, percentiles
 from benchmarks.torch_pipeline import torch_pipeline
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
     from animatic.store import OpenBundle
 
-PROMPT: Final = "a red truck drives left through a desert at sunset, slow dolly in"
 WARM: Final = 4  # clips: two prompts, captured graphs, compiled kernels
 SEED: Final = 7  # of the clips that are compared
 
@@ -61,9 +61,8 @@ def blockout(folder: Path, roof: Mapping[str, float] | None, runs: int) -> dict[
             pipelines.pop(name, None)
         else:
             load[name] = round(time.perf_counter() - start, 2)
-    # The last prompt's text is kept: two prompts by turns, so that text is always encoded.
-    clips = in_turns({n: _clip(p) for n, p in pipelines.items()}, warm=WARM, runs=runs)
-    firsts = in_turns({n: _first(p) for n, p in pipelines.items()}, warm=1, runs=runs)
+    clips = in_turns({n: clip(p) for n, p in pipelines.items()}, warm=WARM, runs=runs)
+    firsts = in_turns({n: first_frame(p) for n, p in pipelines.items()}, warm=1, runs=runs)
     for pipeline in pipelines.values():
         pipeline.close()
     report: dict[str, object] = {
@@ -92,28 +91,15 @@ def _build(folder: Path) -> str:
     return "" if done.returncode == 0 else (done.stderr.strip() or "it failed").splitlines()[-1]
 
 
-def _clip(pipeline: Pipeline) -> Callable[[int], object]:
-    return lambda turn: pipeline.clip(Shot(PROMPT + " " * (turn % 2), seed=turn))
-
-
-def _first(pipeline: Pipeline) -> Callable[[int], object]:
-    def first(turn: int) -> None:
-        frames = pipeline.generate(Shot(PROMPT + " " * (turn % 2), seed=turn))
-        next(frames)
-        frames.close()
-
-    return first
-
-
-def _psnr(clip: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
-    error = float(np.mean((clip.astype(np.float64) - wanted) ** 2))
+def _psnr(made: np.ndarray[Any, Any], wanted: np.ndarray[Any, Any]) -> float:
+    error = float(np.mean((made.astype(np.float64) - wanted) ** 2))
     return round(10 * float(np.log10(255**2 / max(error, 1e-9))), 2)
 
 
-def _weights(opened: OpenBundle, clip: np.ndarray[Any, Any]) -> float:
+def _weights(opened: OpenBundle, made: np.ndarray[Any, Any]) -> float:
     """Gigabytes of weights that a clip reads: each graph's file, as often as it runs."""
     geometry = opened.bundle.geometry
-    latent_frames = 1 + (len(clip) - 1) // geometry.temporal_factor
+    latent_frames = 1 + (len(made) - 1) // geometry.temporal_factor
     blocks = max(1, latent_frames // geometry.block_latent_frames)
     steps = len(opened.bundle.sampler.sigmas)
     calls = {"text_encoder": 1, "denoiser": blocks * steps, "vae_decoder": latent_frames}

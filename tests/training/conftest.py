@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from animatic_training import renders
+from animatic_training import arithmetic, renders
 from tests.training.toy import InTurn, read_toml
 
 if TYPE_CHECKING:
@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from animatic_training.config import Config
+
+
+@pytest.fixture(autouse=True)
+def float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compute in float32 on every processor: tolerances are those of its rounding."""
+    monkeypatch.setattr(arithmetic, "_has_units", lambda: False)
 
 
 @pytest.fixture
