@@ -63,6 +63,11 @@ def toy_denoiser(config: WindowConfig = WINDOW) -> WindowDenoiser:
     """Random, and so sensitive that a frame at another position shows in the pictures."""
     torch.manual_seed(0)
     denoiser = WindowDenoiser(config)
+    channels = torch.arange(config.latent_channels)
+    # Cosines, as no two linear algebras agree on the signs of measured directions.
+    waves = torch.cos(torch.pi / len(channels) * (channels[:, None] + 0.5) * channels)
+    denoiser.spectrum.basis.copy_((waves / waves.norm(dim=0)).half())
+    denoiser.spectrum.variances.copy_(torch.linspace(0.25, 2, len(channels)).half())
     _shake(denoiser, 0.12)
     return denoiser
 

@@ -37,6 +37,7 @@ def denoiser(config: Config) -> WindowDenoiser:
 def velocity(denoiser: WindowDenoiser, latents: Tensor, kept: Tensor | None) -> Tensor:
     generator = torch.Generator().manual_seed(5)
     states = torch.randn(len(latents), 4, 384, generator=generator)
+    # Where one half is noise and all directions vary alike, the linear estimate is nothing.
     times = torch.full(latents.shape[::2][:2], 500.0)
     places = torch.arange(FRAMES).float().expand_as(times)
     text, prompt = denoiser.read(states, None)

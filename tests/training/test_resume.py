@@ -15,7 +15,13 @@ from animatic_training.budget import Budget, read_checkpoint
 from animatic_training.distill import distil, student_file
 from animatic_training.objective import FlowObjective
 from animatic_training.pixels import PixelShard
-from animatic_training.train_denoiser import still_phase, train_denoiser, window_phase
+from animatic_training.train_denoiser import (
+    begin_with,
+    reader_weights,
+    still_phase,
+    train_denoiser,
+    window_phase,
+)
 from animatic_training.train_vae import train_vae
 from tests.training.toy import Clock, WordEncoder, latent_set, shake
 
@@ -120,6 +126,33 @@ def test_captions_are_read_once_and_tokens_left_out_at_first(
     without = {name: weight for name, weight in begun.items() if name != "pool.queries"}
     train_denoiser(config, phase, stills, folders[1], CPU, without)
     assert len(read) == 2
+
+
+def test_how_latents_vary_is_measured_once(config: Config, tmp_path: Path) -> None:
+    stills = Batches([latent_set(config, kind="still")], WordEncoder(12, CPU))
+    pieces = Batches([latent_set(config)], WordEncoder(12, CPU))
+    with pytest.MonkeyPatch.context() as patch:
+        tick(patch, 1, config.train.still_minutes)
+        first = train_denoiser(config, still_phase(config), stills, tmp_path, CPU, {}).state_dict()
+        tick(patch, 1, config.train.minutes)
+        then = train_denoiser(config, window_phase(config), pieces, tmp_path, CPU, first)
+    cells = stills.cells()
+    assert cells.shape[1] == config.window.latent_channels
+    measured = (cells @ first["spectrum.basis"]).var(0)
+    torch.testing.assert_close(first["spectrum.variances"], measured, rtol=1e-3, atol=1e-3)
+    for name in ("spectrum.basis", "spectrum.variances"):
+        assert torch.equal(then.state_dict()[name], first[name])
+
+
+def test_the_reader_may_be_begun_with_too(config: Config) -> None:
+    trained, fresh = (FlowObjective(WindowDenoiser(config.window), 1.0) for _ in range(2))
+    shake(trained)
+    assert begin_with(fresh, reader_weights(trained.state_dict())) == {
+        f"reader.{name}" for name in trained.reader.state_dict()
+    }
+    for ours, theirs in zip(fresh.reader.parameters(), trained.reader.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+    assert not fresh.denoiser.out.weight.any()
 
 
 @pytest.mark.parametrize("method", ["dmd", "perflow"])

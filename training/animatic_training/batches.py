@@ -7,7 +7,7 @@ token ids: a batch costs no transfer, and one pass of the text encoder.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
     from animatic_training.latents import LatentSet
     from animatic_training.text import CaptionEncoder
+
+CELLS: Final = 50_000
+"""About how many cells tell how latents vary."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,12 @@ class Batches:
     def __len__(self) -> int:
         """How many pieces or stills there are."""
         return sum(len(data) for data in self.sets)
+
+    def cells(self) -> Tensor:
+        """Return latent cells float32 [N, C] from all over the sets, some ten thousand."""
+        parts = [data.latents.transpose(0, 1).flatten(1) for data in self.sets]
+        every = max(1, sum(part.shape[1] for part in parts) // CELLS)
+        return torch.cat([part[:, ::every] for part in parts], dim=1).float().T
 
     def draw(
         self,

@@ -81,6 +81,8 @@ def train_denoiser(
     objective = FlowObjective(denoiser, settings.subject_weight)
     taken = begin_with(objective, beginning)
     objective.to(device)
+    if "spectrum.basis" not in taken and not (run / phase.file).exists():
+        denoiser.spectrum.measure(batches.cells())
     reads = taken >= {name for name in denoiser.state_dict() if name.startswith("pool.")}
     if phase.stills and not reads and not (run / phase.file).exists():
         learn_to_read(objective, batches.encoder, config.reading, config.data.seed)

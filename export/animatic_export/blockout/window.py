@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from animatic_export.blockout.denoiser import FREQUENCIES, PromptPool
+from animatic_export.blockout.spectrum import Spectrum
 from animatic_export.transformer import Rotation, attention, timestep_embedding
 
 if TYPE_CHECKING:
@@ -120,12 +121,13 @@ def _put_back(made: Tensor, kept: Tensor, tokens: int) -> Tensor:
 class WindowDenoiser(nn.Module):
     """Predicts the velocity v = noise - x0 of x_t = (1 - sigma) x0 + sigma noise."""
 
-    FLOAT32_ISLANDS = ("time", "modulation", "final_modulation", "place")
+    FLOAT32_ISLANDS = ("spectrum", "time", "modulation", "final_modulation", "place")
 
     def __init__(self, config: WindowConfig) -> None:
         super().__init__()
         self.config = config
         width = config.width
+        self.spectrum = Spectrum(config.latent_channels)
         self.embed = nn.Linear(PAIR * config.latent_channels, width)
         self.place = nn.Linear(4 * OCTAVES + 1, width)
         self.begin = nn.Parameter(torch.zeros(width))
@@ -178,10 +180,11 @@ class WindowDenoiser(nn.Module):
         """Return the velocity, given what `read` made of the prompt.
 
         Training may look at a few of each frame's tokens alone: `kept` int64 [T, K] are their
-        numbers, and elsewhere the velocity is 0.
+        numbers, and elsewhere the velocity is the linear estimate alone.
         """
         rows, columns = latents.shape[3:]
-        x = self._tokens(latents)
+        noisy = self.spectrum.seen(latents, timesteps / 1000)
+        x = self._tokens(noisy.cells)
         x = x + self._places(rows, columns, latents.device)
         x = x + (positions == 0).float()[..., None, None] * self.begin
         x = x.to(self.embed.weight.dtype)
@@ -206,13 +209,13 @@ class WindowDenoiser(nn.Module):
         if kept is not None:
             made = _put_back(made, kept, tokens)
         pairs = made.unflatten(3, (PAIR, -1)).unflatten(2, (rows, -1))
-        return pairs.flatten(3, 4).permute(0, 4, 1, 2, 3)[..., :columns]
+        return self.spectrum.velocity(noisy, pairs.flatten(3, 4)[:, :, :, :columns])
 
-    def _tokens(self, latents: Tensor) -> Tensor:
-        """Map latents [B, C, T, h, w] to tokens [B, T, M, D], float32."""
-        even = PAIR * ((latents.shape[4] + 1) // PAIR)
-        cells = F.pad(latents, (0, 1))[..., :even].to(self.embed.weight.dtype)
-        cells = cells.permute(0, 2, 3, 4, 1).unflatten(3, (-1, PAIR)).flatten(4)
+    def _tokens(self, cells: Tensor) -> Tensor:
+        """Map cells [B, T, h, w, C] to tokens [B, T, M, D], float32."""
+        even = PAIR * ((cells.shape[3] + 1) // PAIR)
+        cells = F.pad(cells, (0, 0, 0, 1))[:, :, :, :even].to(self.embed.weight.dtype)
+        cells = cells.unflatten(3, (-1, PAIR)).flatten(4)
         tokens: Tensor = self.embed(cells).float()
         return tokens.flatten(2, 3)
 
