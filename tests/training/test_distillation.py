@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from animatic_export.blockout.spectrum import Noisy, Spectrum
 from animatic_export.blockout.window import WindowDenoiser
 from animatic_training.batches import Batch, Batches
 from animatic_training.distill import METHODS
@@ -41,10 +42,20 @@ def teacher(config: Config) -> WindowDenoiser:
     return made.eval().requires_grad_(requires_grad=False)
 
 
+class NoEstimate(Spectrum):
+    """What the network makes is the velocity."""
+
+    def seen(self, latents: torch.Tensor, sigma: torch.Tensor) -> Noisy:
+        noisy = super().seen(latents, sigma)
+        nothing, one = torch.zeros_like(noisy.estimate), torch.ones_like(noisy.deviation)
+        return noisy._replace(estimate=nothing, deviation=one)
+
+
 @pytest.fixture
 def straight(config: Config) -> WindowDenoiser:
     """A teacher whose velocity is the same everywhere: its paths are straight."""
     made = WindowDenoiser(config.window)
+    made.spectrum = NoEstimate(config.window.latent_channels)
     with torch.no_grad():
         made.out.bias.copy_(torch.linspace(-1, 1, len(made.out.bias)))
     return made.eval().requires_grad_(requires_grad=False)

@@ -38,6 +38,7 @@ def by_hand(config: Config, batch: int, length: int) -> int:
     pool += 2 * (queries * text * width + width * width)
     frames = 2 * length * (256 * width + width * width + 6 * width * width + 2 * width * width)
     ends = 2 * 2 * seen * cells * width
+    ends += 2 * 2 * 2 * seen * (cells // 2) ** 2  # to the latents' own directions and back
     places = 2 * tokens * 17 * width
     return batch * (config.denoiser.depth * block + pool + frames + ends) + places
 

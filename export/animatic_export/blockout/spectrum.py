@@ -68,7 +68,7 @@ class Noisy(NamedTuple):
 
 def _product(x: Tensor, matrix: Tensor) -> Tensor:
     device = x.device.type
-    if torch.is_autocast_enabled(device):
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
         # The largest directions are tens of times the smallest: bfloat16 would lose those.
         with torch.autocast(device, enabled=False):
             return x @ matrix
