@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from animatic.store import OpenBundle
 
-WARM: Final = 4  # clips: two prompts, captured graphs, compiled kernels
+WARM: Final = 4  # clips: three prompts, captured graphs, compiled kernels
 SEED: Final = 7  # of the clips that are compared
 
 

@@ -17,7 +17,7 @@ def fast_dtype(device: torch.device) -> torch.dtype:
 
 
 def _has_units() -> bool:
-    """Whether the processor multiplies bfloat16 itself; torch has no public names for it."""
+    """Whether the processor multiplies bfloat16 itself."""
     cpu = torch.cpu
     return cpu._is_amx_tile_supported() or cpu._is_avx512_bf16_supported()  # noqa: SLF001
 

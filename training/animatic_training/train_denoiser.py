@@ -81,10 +81,11 @@ def train_denoiser(
     objective = FlowObjective(denoiser, settings.subject_weight)
     taken = begin_with(objective, beginning)
     objective.to(device)
-    if "spectrum.basis" not in taken and not (run / phase.file).exists():
+    begins = not (run / phase.file).exists()
+    if begins and "spectrum.basis" not in taken:
         denoiser.spectrum.measure(batches.cells())
     reads = taken >= {name for name in denoiser.state_dict() if name.startswith("pool.")}
-    if phase.stills and not reads and not (run / phase.file).exists():
+    if begins and phase.stills and not reads:
         learn_to_read(objective, batches.encoder, config.reading, config.data.seed)
     ema = Ema(denoiser, settings.ema)
     learner = Learner(
@@ -149,7 +150,7 @@ def begin_with(objective: FlowObjective, weights: Mapping[str, Tensor]) -> set[s
 
     Names are the denoiser's own, and the reader's after "reader.".
     """
-    own = dict(objective.denoiser.state_dict(), **reader_weights(objective.state_dict()))
+    own = objective.denoiser.state_dict() | reader_weights(objective.state_dict())
     fitting = {n: w for n, w in weights.items() if n in own and own[n].shape == w.shape}
     with torch.no_grad():
         for name, weight in fitting.items():
